@@ -1,0 +1,22 @@
+//! Every decision a node takes, as state machines without I/O.
+//!
+//! Nothing here knows a clock, a socket or a source of entropy: time comes in as an argument, what
+//! is to be done goes out as a value. So each of these can be simulated by the thousand seeds.
+//!
+//! - [`OfferTable`]: who serves what, as far as this node knows.
+//! - [`Router`]: which offer a request goes to, and which one next when that fails.
+//! - [`Admission`]: the one gate every remote request passes.
+//! - [`SlotQueue`]: who runs now, who waits, who is told to come again.
+//! - [`Backoff`]: when to try a failed connection again.
+
+pub mod admission;
+mod backoff;
+pub mod offers;
+pub mod routing;
+pub mod slots;
+
+pub use admission::{Admission, Admitted, CheckedRequest, Policy, Price, Who};
+pub use backoff::Backoff;
+pub use offers::{Inserted, OfferTable};
+pub use routing::{Choice, Router};
+pub use slots::{Asker, Placement, SlotQueue, Ticket};

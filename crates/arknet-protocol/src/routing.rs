@@ -1,0 +1,270 @@
+//! Which offer a request goes to.
+
+use std::collections::BTreeMap;
+
+use arknet_types::{Atoms, ModelName, PublicKey, RefusalCode, Timestamp, limits::OFFERS_MAX};
+
+use crate::OfferTable;
+
+/// Weight of the newest measurement in the moving average, in percent.
+const NEWEST_PERCENT: u64 = 25;
+/// Waits to the first token that differ by less than this count as equal, in milliseconds.
+const SAME_MS: u64 = 50;
+/// How long a peer that answered busy without saying until when counts as busy.
+const BUSY_MS: u64 = 1_000;
+
+/// What this node measured of a peer.
+#[derive(Clone, Debug, Default)]
+struct Measured {
+    /// Moving average of the wait for the first token; none before the first answer.
+    first_token_ms: Option<u64>,
+    /// Requests of ours running there now.
+    in_flight: u32,
+    /// Failures since the last success.
+    failures: u32,
+    busy_until: Timestamp,
+}
+
+/// The peer to ask next.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Choice {
+    /// The peer.
+    pub peer: PublicKey,
+    /// Where its offer says it is.
+    pub addresses: Vec<String>,
+    /// What it asks for a million input tokens.
+    pub input_price: Atoms,
+    /// What it asks for a million generated tokens.
+    pub output_price: Atoms,
+}
+
+/// Picks peers from offers, prices and what was measured. Free before busy, then cheaper, then less
+/// loaded, then quicker; equals are spread by the salt.
+#[derive(Debug, Default)]
+pub struct Router {
+    measured: BTreeMap<PublicKey, Measured>,
+}
+
+impl Router {
+    /// A router that has measured nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The best peer for `model` that is not in `tried`.
+    #[must_use]
+    pub fn choose(
+        &self,
+        offers: &OfferTable,
+        model: &ModelName,
+        tried: &[PublicKey],
+        now: Timestamp,
+        salt: u64,
+    ) -> Option<Choice> {
+        let (offer, offered) = offers
+            .serving(model, now)
+            .filter(|(offer, _)| !tried.contains(&offer.body.peer))
+            .min_by_key(|(offer, offered)| {
+                let measured = self
+                    .measured
+                    .get(&offer.body.peer)
+                    .cloned()
+                    .unwrap_or_default();
+                // Our own requests may or may not be in the count the peer last announced: the
+                // larger of the two is what is surely taken.
+                let announced = u32::from(offered.slots_total.saturating_sub(offered.slots_free));
+                let taken = announced.max(measured.in_flight);
+                let full = taken >= u32::from(offered.slots_total) || measured.busy_until > now;
+                let price = offered.input_price.0.saturating_add(offered.output_price.0);
+                let load = u64::from(taken) * 100 / u64::from(offered.slots_total.max(1));
+                (
+                    full,
+                    measured.failures.min(8),
+                    price,
+                    load,
+                    measured.first_token_ms.unwrap_or(0) / SAME_MS,
+                    spread(&offer.body.peer, salt),
+                )
+            })?;
+        Some(Choice {
+            peer: offer.body.peer,
+            addresses: offer.body.addresses.clone(),
+            input_price: offered.input_price,
+            output_price: offered.output_price,
+        })
+    }
+
+    /// A request went to `peer`.
+    pub fn on_sent(&mut self, peer: PublicKey) {
+        if self.measured.len() >= OFFERS_MAX && !self.measured.contains_key(&peer) {
+            self.measured.retain(|_, m| m.in_flight > 0);
+        }
+        self.measured.entry(peer).or_default().in_flight += 1;
+    }
+
+    /// The first token came after `ms`.
+    pub fn on_first_token(&mut self, peer: &PublicKey, ms: u64) {
+        if let Some(measured) = self.measured.get_mut(peer) {
+            measured.failures = 0;
+            measured.busy_until = Timestamp::default();
+            let before = measured.first_token_ms.unwrap_or(ms);
+            let average = ms * NEWEST_PERCENT + before * (100 - NEWEST_PERCENT);
+            measured.first_token_ms = Some(average / 100);
+        }
+    }
+
+    /// The peer refused, or was lost. Call [`Router::on_ended`] as well.
+    pub fn on_refused(
+        &mut self,
+        peer: &PublicKey,
+        code: RefusalCode,
+        retry_after_ms: Option<u32>,
+        now: Timestamp,
+    ) {
+        let Some(measured) = self.measured.get_mut(peer) else {
+            return;
+        };
+        match code {
+            RefusalCode::Busy | RefusalCode::RateLimited | RefusalCode::ShuttingDown => {
+                let wait = retry_after_ms.map_or(BUSY_MS, u64::from).min(60_000);
+                measured.busy_until = now.plus_ms(wait);
+            }
+            RefusalCode::PeerLost | RefusalCode::ProviderFailed => {
+                measured.failures = measured.failures.saturating_add(1);
+            }
+            _ => {}
+        }
+    }
+
+    /// The request to `peer` is over, however it ended.
+    pub fn on_ended(&mut self, peer: &PublicKey) {
+        if let Some(measured) = self.measured.get_mut(peer) {
+            assert!(measured.in_flight > 0, "a request ends once");
+            measured.in_flight -= 1;
+        }
+    }
+}
+
+/// A number that orders equals differently for each salt.
+fn spread(peer: &PublicKey, salt: u64) -> u64 {
+    let mut key = [0; 8];
+    key.copy_from_slice(&peer.0[8..16]);
+    (u64::from_le_bytes(key) ^ salt)
+        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        .rotate_left(29)
+}
+
+#[cfg(test)]
+mod tests {
+    use arknet_types::{ModelDigest, ModelOffer, NetworkId, Offer, OfferBody, Signature};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(10_000);
+
+    fn peer(n: u8) -> PublicKey {
+        PublicKey([n; 32])
+    }
+
+    /// A table of peers 1, 2, ... with these (slots total, slots free, price).
+    fn table(peers: &[(u16, u16, u64)]) -> OfferTable {
+        let mut table = OfferTable::new();
+        for (n, (slots_total, slots_free, price)) in (1..).zip(peers) {
+            let model = ModelOffer {
+                name: model(),
+                digest: ModelDigest([7; 32]),
+                context_tokens: 1,
+                slots_total: *slots_total,
+                slots_free: *slots_free,
+                input_price: Atoms(*price),
+                output_price: Atoms(0),
+            };
+            let body = OfferBody {
+                network: NetworkId::new("test").unwrap(),
+                peer: peer(n),
+                sequence: 1,
+                issued_at: Timestamp(0),
+                expires_at: Timestamp(100_000),
+                addresses: vec![],
+                models: vec![model],
+            };
+            table.insert(
+                Offer {
+                    body,
+                    signature: Signature([0; 64]),
+                },
+                NOW,
+            );
+        }
+        table
+    }
+
+    fn model() -> ModelName {
+        ModelName::new("m").unwrap()
+    }
+
+    fn choose(router: &Router, offers: &OfferTable, tried: &[PublicKey]) -> Option<PublicKey> {
+        router
+            .choose(offers, &model(), tried, NOW, 1)
+            .map(|choice| choice.peer)
+    }
+
+    #[test]
+    fn free_comes_before_cheap_and_cheap_before_idle() {
+        let router = Router::new();
+        assert_eq!(
+            choose(&router, &table(&[(2, 0, 0), (2, 1, 9)]), &[]),
+            Some(peer(2))
+        );
+        assert_eq!(
+            choose(&router, &table(&[(2, 2, 9), (2, 1, 3)]), &[]),
+            Some(peer(2))
+        );
+        assert_eq!(
+            choose(&router, &table(&[(4, 1, 3), (4, 3, 3)]), &[]),
+            Some(peer(2))
+        );
+        assert_eq!(
+            choose(&router, &table(&[(2, 0, 0)]), &[]),
+            Some(peer(1)),
+            "busy beats nobody"
+        );
+        assert_eq!(choose(&router, &table(&[(2, 2, 0)]), &[peer(1)]), None);
+    }
+
+    #[test]
+    fn a_quicker_peer_is_preferred_and_a_failed_one_avoided() {
+        let offers = table(&[(9, 9, 0), (9, 9, 0)]);
+        let mut router = Router::new();
+        for (n, ms) in [(1, 900), (2, 100)] {
+            router.on_sent(peer(n));
+            router.on_first_token(&peer(n), ms);
+            router.on_ended(&peer(n));
+        }
+        assert_eq!(choose(&router, &offers, &[]), Some(peer(2)));
+        router.on_refused(&peer(2), RefusalCode::PeerLost, None, NOW);
+        assert_eq!(choose(&router, &offers, &[]), Some(peer(1)));
+        router.on_refused(&peer(1), RefusalCode::Busy, Some(500), NOW);
+        assert_eq!(choose(&router, &offers, &[]), Some(peer(2)));
+        let later = router.choose(&offers, &model(), &[], NOW.plus_ms(500), 1);
+        assert_eq!(
+            later.map(|c| c.peer),
+            Some(peer(1)),
+            "busy passes, a failure does not"
+        );
+    }
+
+    #[test]
+    fn load_spreads_evenly_over_equals() {
+        let offers = table(&[(64, 64, 0), (64, 64, 0)]);
+        let mut router = Router::new();
+        let mut counts = [0_u32; 2];
+        for salt in 0..64 {
+            let choice = router.choose(&offers, &model(), &[], NOW, salt).unwrap();
+            router.on_sent(choice.peer);
+            counts[usize::from(choice.peer.0[0] - 1)] += 1;
+        }
+        assert_eq!(counts, [32, 32]);
+    }
+}

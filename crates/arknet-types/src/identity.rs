@@ -1,0 +1,292 @@
+use std::{fmt, str::FromStr};
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
+use zeroize::Zeroizing;
+
+/// Why bytes or text are not a key.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// Not an address in the form `0x` and 40 hex digits.
+    #[error("an address is written as 0x and 40 hex digits")]
+    Address,
+    /// Key files have 64 bytes: the seed, then the public key.
+    #[error("a key file has 64 bytes (seed, then public key), this one has {found}")]
+    Length {
+        /// Bytes found.
+        found: usize,
+    },
+    /// The public half does not belong to the seed: the file is damaged.
+    #[error("the public half of the key does not belong to its seed; the file is damaged")]
+    Mismatch,
+    /// Not a libp2p peer id of an Ed25519 key.
+    #[error("not the peer id of an Ed25519 key (it starts with 12D3Koo)")]
+    PeerId,
+}
+
+/// What a signature is for. Each kind of signed structure has its own tag, so that a signature over
+/// one can never be taken for a signature over another.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Domain(&'static str);
+
+impl Domain {
+    /// A session delegation, signed by a wallet.
+    pub const DELEGATION: Self = Self("arknet/delegation/1");
+    /// An offer, signed by a peer.
+    pub const OFFER: Self = Self("arknet/offer/1");
+    /// A request, signed by a session.
+    pub const REQUEST: Self = Self("arknet/request/1");
+
+    /// The bytes that are signed: the tag, a zero byte, the canonical bytes of the value.
+    #[must_use]
+    pub fn message<T: BorshSerialize>(self, value: &T) -> Vec<u8> {
+        let mut message = Vec::with_capacity(256);
+        message.extend_from_slice(self.0.as_bytes());
+        message.push(0);
+        borsh::to_writer(&mut message, value).expect("the value was checked when it was built");
+        message
+    }
+}
+
+/// An Ed25519 public key: of a peer, a wallet or a session.
+#[derive(BorshDeserialize, BorshSerialize, Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct PublicKey(pub [u8; 32]);
+
+/// How libp2p wraps an Ed25519 key into a peer id: identity multihash (0x00) of 36 bytes of
+/// protobuf (type Ed25519, 32 bytes of key).
+const PEER_ID_PREFIX: [u8; 6] = [0x00, 0x24, 0x08, 0x01, 0x12, 0x20];
+
+impl PublicKey {
+    /// The wallet address of this key: the first 20 bytes of its BLAKE3 hash.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        let mut address = [0; 20];
+        address.copy_from_slice(&blake3::hash(&self.0).as_bytes()[..20]);
+        Address(address)
+    }
+
+    /// The libp2p peer id of this key, in text.
+    #[must_use]
+    pub fn peer_id(&self) -> String {
+        bs58::encode(self.peer_id_bytes()).into_string()
+    }
+
+    /// The libp2p peer id of this key, in bytes.
+    #[must_use]
+    pub fn peer_id_bytes(&self) -> [u8; 38] {
+        let mut bytes = [0; 38];
+        bytes[..6].copy_from_slice(&PEER_ID_PREFIX);
+        bytes[6..].copy_from_slice(&self.0);
+        bytes
+    }
+
+    /// The key inside the bytes of a libp2p peer id.
+    pub fn from_peer_id_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
+        let key = bytes
+            .strip_prefix(&PEER_ID_PREFIX)
+            .ok_or(KeyError::PeerId)?;
+        key.try_into().map(Self).map_err(|_| KeyError::PeerId)
+    }
+
+    /// The key inside a libp2p peer id in text.
+    pub fn from_peer_id(text: &str) -> Result<Self, KeyError> {
+        let mut bytes = [0; 38];
+        let length = bs58::decode(text)
+            .onto(&mut bytes[..])
+            .map_err(|_| KeyError::PeerId)?;
+        Self::from_peer_id_bytes(&bytes[..length])
+    }
+
+    /// Whether `signature` is this key's over `value` in `domain`.
+    #[must_use]
+    pub fn verifies<T: BorshSerialize>(
+        &self,
+        domain: Domain,
+        value: &T,
+        signature: &Signature,
+    ) -> bool {
+        // Strict verification: a key of small order would accept one signature for many messages.
+        VerifyingKey::from_bytes(&self.0).is_ok_and(|key| {
+            let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
+            key.verify_strict(&domain.message(value), &signature)
+                .is_ok()
+        })
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.peer_id())
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = self.peer_id();
+        write!(f, "12D3..{}", &id[id.len() - 6..])
+    }
+}
+
+impl FromStr for PublicKey {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        Self::from_peer_id(text)
+    }
+}
+
+/// A wallet's account on the ledger.
+#[derive(BorshDeserialize, BorshSerialize, Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Address(pub [u8; 20]);
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "0x{}", hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Address {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        let mut bytes = [0; 20];
+        let digits = text.strip_prefix("0x").ok_or(KeyError::Address)?;
+        hex::decode_to_slice(digits, &mut bytes).map_err(|_| KeyError::Address)?;
+        Ok(Self(bytes))
+    }
+}
+
+/// An Ed25519 signature.
+#[derive(BorshDeserialize, BorshSerialize, Clone, Copy, Eq, PartialEq)]
+pub struct Signature(pub [u8; 64]);
+
+impl fmt::Debug for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..", hex::encode(&self.0[..4]))
+    }
+}
+
+/// An Ed25519 secret key with its public half. The secret is wiped from memory when dropped and
+/// never printed.
+#[derive(Clone)]
+pub struct KeyPair(SigningKey);
+
+impl KeyPair {
+    /// Bytes of a key file: the seed, then the public key.
+    pub const FILE_BYTES: usize = 64;
+
+    /// The key that grows from `seed`.
+    #[must_use]
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        Self(SigningKey::from_bytes(seed))
+    }
+
+    /// The key in the 64 bytes of a key file, whose public half must belong to its seed.
+    pub fn from_file_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
+        let bytes: &[u8; Self::FILE_BYTES] = bytes
+            .try_into()
+            .map_err(|_| KeyError::Length { found: bytes.len() })?;
+        SigningKey::from_keypair_bytes(bytes)
+            .map(Self)
+            .map_err(|_| KeyError::Mismatch)
+    }
+
+    /// The 64 bytes of a key file.
+    #[must_use]
+    pub fn to_file_bytes(&self) -> Zeroizing<[u8; Self::FILE_BYTES]> {
+        Zeroizing::new(self.0.to_keypair_bytes())
+    }
+
+    /// The seed alone.
+    #[must_use]
+    pub fn seed(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0.to_bytes())
+    }
+
+    /// The public half.
+    #[must_use]
+    pub fn public(&self) -> PublicKey {
+        PublicKey(self.0.verifying_key().to_bytes())
+    }
+
+    /// Signs `value` in `domain`.
+    #[must_use]
+    pub fn sign<T: BorshSerialize>(&self, domain: Domain, value: &T) -> Signature {
+        Signature(self.0.sign(&domain.message(value)).to_bytes())
+    }
+}
+
+impl fmt::Debug for KeyPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyPair({:?})", self.public())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The vector of an earlier implementation, which wallets in the world depend on.
+    #[test]
+    fn the_wallet_address_is_the_one_of_the_earlier_implementation() {
+        let key = KeyPair::from_seed(&[0x42; 32]);
+        assert_eq!(
+            hex::encode(key.public().0),
+            "2152f8d19b791d24453242e15f2eab6cb7cffa7b6a5ed30097960e069881db12"
+        );
+        assert_eq!(
+            key.public().address().to_string(),
+            "0xfef6dfa48b073924c436539010d7812fbe50096a"
+        );
+    }
+
+    #[test]
+    fn a_key_file_must_be_whole() {
+        let key = KeyPair::from_seed(&[1; 32]);
+        let mut bytes = key.to_file_bytes().to_vec();
+        assert_eq!(
+            KeyPair::from_file_bytes(&bytes).unwrap().public(),
+            key.public()
+        );
+        assert_eq!(
+            KeyPair::from_file_bytes(&bytes[..63]).unwrap_err(),
+            KeyError::Length { found: 63 }
+        );
+        bytes[40] ^= 1;
+        assert_eq!(
+            KeyPair::from_file_bytes(&bytes).unwrap_err(),
+            KeyError::Mismatch
+        );
+    }
+
+    #[test]
+    fn a_peer_id_names_its_key() {
+        let key = KeyPair::from_seed(&[9; 32]).public();
+        assert!(key.peer_id().starts_with("12D3Koo"));
+        assert_eq!(PublicKey::from_peer_id(&key.peer_id()), Ok(key));
+        assert_eq!(PublicKey::from_peer_id("QmNotThis"), Err(KeyError::PeerId));
+        assert_eq!(PublicKey::from_peer_id(""), Err(KeyError::PeerId));
+    }
+
+    #[test]
+    fn a_signature_counts_in_its_domain_only() {
+        let key = KeyPair::from_seed(&[3; 32]);
+        let signature = key.sign(Domain::OFFER, &7_u8);
+        assert!(key.public().verifies(Domain::OFFER, &7_u8, &signature));
+        assert!(!key.public().verifies(Domain::REQUEST, &7_u8, &signature));
+        assert!(!key.public().verifies(Domain::OFFER, &8_u8, &signature));
+    }
+
+    #[test]
+    fn a_secret_is_never_printed() {
+        let key = KeyPair::from_seed(&[0xab; 32]);
+        assert!(format!("{key:?}").starts_with("KeyPair(12D3.."));
+    }
+}

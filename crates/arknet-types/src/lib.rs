@@ -1,0 +1,33 @@
+//! Identity, wire types, codec and limits of arknet.
+//!
+//! Nothing here reads a clock, a socket, a file or a source of entropy: time and seeds are
+//! arguments. Every type that crosses the wire is checked while it is decoded, so a value of such a
+//! type is valid wherever it appears. The bytes are specified in `spec/wire.md` and pinned by the
+//! vectors in `spec/vectors`.
+
+mod codec;
+mod delegation;
+mod identity;
+mod infer;
+pub mod limits;
+mod money;
+mod names;
+mod offer;
+mod refusal;
+mod reply;
+mod request;
+mod seeds;
+mod time;
+
+pub use codec::{DecodeError, FrameHeader, decode, encode, frame};
+pub use delegation::{Delegation, DelegationBody, DelegationError};
+pub use identity::{Address, Domain, KeyError, KeyPair, PublicKey, Signature};
+pub use infer::{FinishReason, InferRequest, Input, LogitBias, Message, Role, Sampling, Usage};
+pub use money::Atoms;
+pub use names::{ModelDigest, ModelName, NameError, NetworkId};
+pub use offer::{ModelOffer, Offer, OfferBody, OfferError};
+pub use refusal::{Refusal, RefusalCode};
+pub use reply::Reply;
+pub use request::{Request, RequestBody};
+pub use seeds::{Seed, SeedFile, SeedsError};
+pub use time::Timestamp;

@@ -1,0 +1,52 @@
+//! Every limit on what a peer may send, in one place.
+
+/// Largest request frame in bytes: a prompt of about a million tokens.
+pub const REQUEST_FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Largest reply frame in bytes; a frame carries a few tokens.
+pub const REPLY_FRAME_BYTES_MAX: usize = 64 * 1024;
+/// Largest encoded offer in bytes, which is also the largest gossip message.
+pub const OFFER_BYTES_MAX: usize = 32 * 1024;
+/// Offers sent in one answer of the offer exchange.
+pub const OFFERS_PER_EXCHANGE_MAX: usize = 512;
+/// Peers whose offers are remembered.
+pub const OFFERS_MAX: usize = 4096;
+/// Models in one offer.
+pub const MODELS_PER_OFFER_MAX: usize = 64;
+/// Addresses in one offer.
+pub const ADDRESSES_PER_OFFER_MAX: usize = 16;
+/// Bytes of one address in text form.
+pub const ADDRESS_BYTES_MAX: usize = 256;
+/// How long an offer may be valid, from its issue.
+pub const OFFER_LIFETIME_MS_MAX: u64 = 180_000;
+/// Time between two heartbeats of an unchanged offer.
+pub const OFFER_HEARTBEAT_MS: u64 = 60_000;
+/// How far two clocks may disagree, both ways.
+pub const CLOCK_SKEW_MS_MAX: u64 = 30_000;
+/// Longest lifetime of a session delegation: 30 days.
+pub const DELEGATION_LIFETIME_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
+/// Bytes of a model name.
+pub const MODEL_NAME_BYTES_MAX: usize = 128;
+/// Bytes of a network id.
+pub const NETWORK_ID_BYTES_MAX: usize = 32;
+/// Messages in one chat request.
+pub const MESSAGES_MAX: usize = 4096;
+/// Stop sequences in one request.
+pub const STOPS_MAX: usize = 16;
+/// Bytes of one stop sequence.
+pub const STOP_BYTES_MAX: usize = 256;
+/// Logit biases in one request.
+pub const LOGIT_BIASES_MAX: usize = 1024;
+/// Tokens one request may ask for.
+pub const COMPLETION_TOKENS_MAX: u32 = 1_048_576;
+/// Bytes of the explanation inside a refusal.
+pub const REFUSAL_DETAIL_BYTES_MAX: usize = 256;
+/// Request streams one peer may hold open, idle ones included.
+pub const STREAMS_PER_PEER_MAX: usize = 1024;
+/// Sessions whose nonces are remembered, over all peers.
+pub const SESSIONS_MAX: usize = 65_536;
+/// Sessions whose nonces are remembered for one peer.
+pub const SESSIONS_PER_PEER_MAX: usize = 1024;
+/// Nonces behind the newest one that are still told apart.
+pub const NONCE_WINDOW: u64 = 4096;
+/// Seeds in one `seeds.json`.
+pub const SEEDS_MAX: usize = 256;
