@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use arknet_types::{
-    Address, Atoms, DelegationError, InferRequest, NetworkId, PublicKey, Refusal, RefusalCode,
-    Request, Timestamp, Usage,
+    Address, Atoms, DelegationError, InferRequest, Input, NetworkId, PublicKey, Refusal,
+    RefusalCode, Request, Timestamp, Usage,
     limits::{CLOCK_SKEW_MS_MAX, NONCE_WINDOW, SESSIONS_MAX, SESSIONS_PER_PEER_MAX},
 };
 
@@ -55,16 +55,31 @@ impl Price {
     pub fn of(&self, usage: Usage) -> Atoms {
         let input = self.input.per_million(u64::from(usage.prompt_tokens));
         let output = self.output.per_million(u64::from(usage.completion_tokens));
-        input
-            .zip(output)
-            .and_then(|(a, b)| a.checked_add(b))
-            .unwrap_or(Atoms(u64::MAX))
+        input.zip(output).and_then(|(a, b)| a.checked_add(b)).unwrap_or(Atoms(u64::MAX))
     }
 
     /// Whether nothing is asked.
     #[must_use]
     pub fn is_free(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+/// The most tokens a request can take at a model with this context. Both sides compute it, so that
+/// both know the most it can cost: a token is at least one byte of the input, a chat template adds
+/// a few tokens around each message, and nothing exceeds the context.
+#[must_use]
+pub fn usage_bound(infer: &InferRequest, context_tokens: u32) -> Usage {
+    const AROUND_EACH_MESSAGE: usize = 64;
+    let messages = match &infer.input {
+        Input::Chat(messages) => messages.len() + 1,
+        Input::Text(_) => 1,
+    };
+    let prompt = infer.input_bytes().saturating_add(messages * AROUND_EACH_MESSAGE);
+    let completion = infer.max_tokens.unwrap_or(context_tokens);
+    Usage {
+        prompt_tokens: u32::try_from(prompt).unwrap_or(u32::MAX).min(context_tokens),
+        completion_tokens: completion.min(context_tokens),
     }
 }
 
@@ -91,57 +106,27 @@ impl CheckedRequest {
         let body = &request.body;
         let delegation = &request.delegation;
         if body.network != policy.network || delegation.body.network != policy.network {
-            return Err(refuse(
-                RefusalCode::WrongNetwork,
-                "signed for another network",
-            ));
+            return Err(refuse(RefusalCode::WrongNetwork, "signed for another network"));
         }
         if body.audience != policy.me {
-            return Err(refuse(
-                RefusalCode::WrongAudience,
-                "signed for another peer",
-            ));
+            return Err(refuse(RefusalCode::WrongAudience, "signed for another peer"));
         }
         if now.since_ms(body.sent_at) > CLOCK_SKEW_MS_MAX {
-            return Err(refuse(
-                RefusalCode::Expired,
-                "signed over 30 s ago; check the clocks",
-            ));
+            return Err(refuse(RefusalCode::Expired, "signed over 30 s ago; check the clocks"));
         }
         if body.sent_at < policy.started_at {
             // Nonces from before the start are not remembered, so such a request could be a replay.
-            return Err(refuse(
-                RefusalCode::Expired,
-                "signed before this node started; try again",
-            ));
+            return Err(refuse(RefusalCode::Expired, "signed before this node started; try again"));
         }
         if body.sent_at.since_ms(now) > CLOCK_SKEW_MS_MAX {
-            return Err(refuse(
-                RefusalCode::FutureDated,
-                "signed in the future; check the clocks",
-            ));
+            return Err(refuse(RefusalCode::FutureDated, "signed in the future; check the clocks"));
         }
         delegation.check_times(now).map_err(refuse_delegation)?;
-        if delegation
-            .body
-            .peer_scope
-            .is_some_and(|peer| peer != policy.me)
-        {
-            return Err(refuse(
-                RefusalCode::NotPermitted,
-                "the session is for another peer",
-            ));
+        if delegation.body.peer_scope.is_some_and(|peer| peer != policy.me) {
+            return Err(refuse(RefusalCode::NotPermitted, "the session is for another peer"));
         }
-        if delegation
-            .body
-            .model_scope
-            .as_ref()
-            .is_some_and(|model| *model != request.infer.model)
-        {
-            return Err(refuse(
-                RefusalCode::NotPermitted,
-                "the session is for another model",
-            ));
+        if delegation.body.model_scope.as_ref().is_some_and(|model| *model != request.infer.model) {
+            return Err(refuse(RefusalCode::NotPermitted, "the session is for another model"));
         }
         request.infer.check()?;
         if !request.is_signed() {
@@ -154,11 +139,7 @@ impl CheckedRequest {
         if !is_known(&delegation_digest) {
             delegation.check_signature().map_err(refuse_delegation)?;
         }
-        Ok(Self {
-            from,
-            request,
-            delegation_digest,
-        })
+        Ok(Self { from, request, delegation_digest })
     }
 
     /// What is asked.
@@ -222,6 +203,9 @@ pub struct Admission {
     running_of: BTreeMap<PublicKey, u32>,
     verified: BTreeMap<[u8; 32], Timestamp>,
     swept_at: Timestamp,
+    /// The newest request of any session that was forgotten. Nothing signed up to then is taken: a
+    /// clock that jumped ahead made us forget, and after it jumps back a replay would look fresh.
+    forgotten_until: Timestamp,
 }
 
 impl Admission {
@@ -230,6 +214,7 @@ impl Admission {
     pub const fn new(policy: Policy) -> Self {
         Self {
             swept_at: policy.started_at,
+            forgotten_until: Timestamp(0),
             policy,
             sessions: BTreeMap::new(),
             sessions_of: BTreeMap::new(),
@@ -260,31 +245,25 @@ impl Admission {
         now: Timestamp,
     ) -> Result<Admitted, Refusal> {
         self.sweep(now);
-        let CheckedRequest {
-            from,
-            request,
-            delegation_digest,
-        } = checked;
+        let CheckedRequest { from, request, delegation_digest } = checked;
         if let Who::Only(peers) = &self.policy.who
             && !peers.contains(&from)
         {
-            return Err(refuse(
-                RefusalCode::NotPermitted,
-                "this node serves only peers it knows",
-            ));
+            return Err(refuse(RefusalCode::NotPermitted, "this node serves only peers it knows"));
         }
         let Some(price) = price else {
-            return Err(refuse(
-                RefusalCode::UnknownModel,
-                "this model is not served here",
-            ));
+            return Err(refuse(RefusalCode::UnknownModel, "this model is not served here"));
         };
+        if request.body.sent_at <= self.forgotten_until {
+            return Err(refuse(
+                RefusalCode::Expired,
+                "older than what this node remembers; try again",
+            ));
+        }
         let running = self.running_of.get(&from).copied().unwrap_or(0);
         if running >= self.policy.requests_per_peer_max {
-            let refusal = refuse(
-                RefusalCode::RateLimited,
-                "too many requests of this peer at once",
-            );
+            let refusal =
+                refuse(RefusalCode::RateLimited, "too many requests of this peer at once");
             return Err(refusal.retry_after_ms(1_000));
         }
         let reserved = price.of(usage_max);
@@ -297,10 +276,7 @@ impl Admission {
         let delegation = &request.delegation.body;
         if !price.is_free() && delegation.issued_at < self.policy.started_at {
             // What the session spent here before the start is not known any more.
-            return Err(refuse(
-                RefusalCode::Expired,
-                "this node restarted; open a new session",
-            ));
+            return Err(refuse(RefusalCode::Expired, "this node restarted; open a new session"));
         }
         let session = self.session(&request, from)?;
         let committed = session.spent.checked_add(session.reserved);
@@ -312,20 +288,13 @@ impl Admission {
             ));
         }
         if !session.take_nonce(request.body.nonce) {
-            return Err(refuse(
-                RefusalCode::Replayed,
-                "this request was seen before",
-            ));
+            return Err(refuse(RefusalCode::Replayed, "this request was seen before"));
         }
         session.last_sent_at = session.last_sent_at.max(request.body.sent_at);
-        session.reserved = session
-            .reserved
-            .checked_add(reserved)
-            .expect("below the cap");
+        session.reserved = session.reserved.checked_add(reserved).expect("below the cap");
         session.running += 1;
         if self.verified.len() < VERIFIED_MAX {
-            self.verified
-                .insert(delegation_digest, delegation.expires_at);
+            self.verified.insert(delegation_digest, delegation.expires_at);
         }
         *self.running_of.entry(from).or_insert(0) += 1;
         Ok(Admitted {
@@ -344,16 +313,10 @@ impl Admission {
         let cost = admitted.price.of(usage).min(admitted.reserved);
         let session = self.sessions.get_mut(&admitted.session);
         let session = session.expect("a session with a running request is kept");
-        session.reserved = session
-            .reserved
-            .checked_sub(admitted.reserved)
-            .expect("settled once");
+        session.reserved = session.reserved.checked_sub(admitted.reserved).expect("settled once");
         session.running -= 1;
         session.spent = session.spent.checked_add(cost).expect("below the cap");
-        let running = self
-            .running_of
-            .get_mut(&admitted.from)
-            .expect("counted when admitted");
+        let running = self.running_of.get_mut(&admitted.from).expect("counted when admitted");
         *running -= 1;
         if *running == 0 {
             self.running_of.remove(&admitted.from);
@@ -400,21 +363,19 @@ impl Admission {
     /// Forgets, at most once a second, sessions of which no request could be replayed and no
     /// spending need be remembered.
     fn sweep(&mut self, now: Timestamp) {
-        if now.since_ms(self.swept_at) < 1_000 {
+        // A clock that jumped back counts as time passed, or nothing would be swept for long.
+        if now >= self.swept_at && now.since_ms(self.swept_at) < 1_000 {
             return;
         }
         self.swept_at = now;
-        let Self {
-            sessions,
-            sessions_of,
-            ..
-        } = self;
+        let Self { sessions, sessions_of, forgotten_until, .. } = self;
         sessions.retain(|_, session| {
             let stale = now.since_ms(session.last_sent_at) > CLOCK_SKEW_MS_MAX;
             let moneyless = session.spent == Atoms::ZERO || now >= session.expires_at;
             let keep = !(stale && moneyless && session.running == 0);
-            if !keep && let Some(count) = sessions_of.get_mut(&session.peer) {
-                *count -= 1;
+            if !keep {
+                *forgotten_until = session.last_sent_at.max(*forgotten_until);
+                *sessions_of.get_mut(&session.peer).expect("counted when opened") -= 1;
             }
             keep
         });

@@ -11,19 +11,12 @@ impl Backoff {
     /// A backoff that begins at `first_ms` and grows to `longest_ms`.
     #[must_use]
     pub const fn new(first_ms: u64, longest_ms: u64) -> Self {
-        Self {
-            first_ms,
-            longest_ms,
-            failures: 0,
-        }
+        Self { first_ms, longest_ms, failures: 0 }
     }
 
     /// Counts a failure; milliseconds until the next try, between half and the whole of the step.
     pub fn fail(&mut self, salt: u64) -> u64 {
-        let step = self
-            .first_ms
-            .saturating_shl(self.failures)
-            .min(self.longest_ms);
+        let step = self.first_ms.saturating_shl(self.failures).min(self.longest_ms);
         self.failures = self.failures.saturating_add(1);
         step / 2 + salt % (step / 2 + 1)
     }
@@ -40,11 +33,7 @@ trait SaturatingShl {
 
 impl SaturatingShl for u64 {
     fn saturating_shl(self, by: u32) -> Self {
-        if by > self.leading_zeros() {
-            Self::MAX
-        } else {
-            self << by
-        }
+        if by > self.leading_zeros() { Self::MAX } else { self << by }
     }
 }
 

@@ -15,7 +15,7 @@ pub mod offers;
 pub mod routing;
 pub mod slots;
 
-pub use admission::{Admission, Admitted, CheckedRequest, Policy, Price, Who};
+pub use admission::{Admission, Admitted, CheckedRequest, Policy, Price, Who, usage_bound};
 pub use backoff::Backoff;
 pub use offers::{Inserted, OfferTable};
 pub use routing::{Choice, Router};

@@ -66,29 +66,16 @@ impl OfferTable {
             return Inserted::Full;
         }
         let departed = offer.body.models.is_empty();
-        let entry = Entry {
-            offer,
-            unreachable: false,
-            allowance: BURST - 1,
-            refilled_at: now,
-        };
+        let entry = Entry { offer, unreachable: false, allowance: BURST - 1, refilled_at: now };
         self.entries.insert(peer, entry);
-        assert!(
-            self.entries.len() <= OFFERS_MAX,
-            "the table keeps its limit"
-        );
-        if departed {
-            Inserted::Departed
-        } else {
-            Inserted::New
-        }
+        assert!(self.entries.len() <= OFFERS_MAX, "the table keeps its limit");
+        if departed { Inserted::Departed } else { Inserted::New }
     }
 
     /// Drops what has expired. Returns whether anything went.
     pub fn expire(&mut self, now: Timestamp) -> bool {
         let before = self.entries.len();
-        self.entries
-            .retain(|_, entry| entry.offer.body.expires_at > now);
+        self.entries.retain(|_, entry| entry.offer.body.expires_at > now);
         self.entries.len() != before
     }
 
@@ -112,8 +99,7 @@ impl OfferTable {
         model: &'a ModelName,
         now: Timestamp,
     ) -> impl Iterator<Item = (&'a Offer, &'a ModelOffer)> {
-        self.living(now)
-            .filter_map(move |offer| Some((offer, offered(offer, model)?)))
+        self.living(now).filter_map(move |offer| Some((offer, offered(offer, model)?)))
     }
 
     /// The offers that count now, of peers that can be reached as far as is known.
@@ -149,10 +135,8 @@ impl OfferTable {
         if self.entries.len() < OFFERS_MAX {
             return true;
         }
-        let useless = self
-            .entries
-            .iter()
-            .find(|(_, e)| e.unreachable || e.offer.body.models.is_empty());
+        let useless =
+            self.entries.iter().find(|(_, e)| e.unreachable || e.offer.body.models.is_empty());
         let Some(peer) = useless.map(|(peer, _)| *peer) else {
             return false;
         };
@@ -178,20 +162,14 @@ impl Entry {
         self.allowance -= 1;
         self.unreachable = false;
         self.offer = offer;
-        if self.offer.body.models.is_empty() {
-            Inserted::Departed
-        } else {
-            Inserted::Updated
-        }
+        if self.offer.body.models.is_empty() { Inserted::Departed } else { Inserted::Updated }
     }
 }
 
 fn offered<'a>(offer: &'a Offer, model: &ModelName) -> Option<&'a ModelOffer> {
     offer.model(model).or_else(|| {
-        let digest = model
-            .as_str()
-            .starts_with("sha256:")
-            .then(|| model.as_str().parse().ok())??;
+        let digest =
+            model.as_str().starts_with("sha256:").then(|| model.as_str().parse().ok())??;
         offer.body.models.iter().find(|m| m.digest == digest)
     })
 }
@@ -229,26 +207,15 @@ mod tests {
     }
 
     fn serving(table: &OfferTable, model: &str, now: u64) -> usize {
-        table
-            .serving(&ModelName::new(model).unwrap(), Timestamp(now))
-            .count()
+        table.serving(&ModelName::new(model).unwrap(), Timestamp(now)).count()
     }
 
     #[test]
     fn the_newest_offer_of_a_peer_counts_until_it_expires() {
         let mut table = OfferTable::new();
-        assert_eq!(
-            table.insert(offer(1, 5, &["m"]), Timestamp(0)),
-            Inserted::New
-        );
-        assert_eq!(
-            table.insert(offer(1, 5, &["n"]), Timestamp(0)),
-            Inserted::Stale
-        );
-        assert_eq!(
-            table.insert(offer(1, 6, &["n"]), Timestamp(0)),
-            Inserted::Updated
-        );
+        assert_eq!(table.insert(offer(1, 5, &["m"]), Timestamp(0)), Inserted::New);
+        assert_eq!(table.insert(offer(1, 5, &["n"]), Timestamp(0)), Inserted::Stale);
+        assert_eq!(table.insert(offer(1, 6, &["n"]), Timestamp(0)), Inserted::Updated);
         assert_eq!((serving(&table, "m", 0), serving(&table, "n", 999)), (0, 1));
         assert_eq!(serving(&table, "n", 1000), 0);
         assert!(table.expire(Timestamp(1000)) && table.is_empty());
@@ -266,14 +233,8 @@ mod tests {
     fn a_goodbye_outlives_older_offers_still_travelling() {
         let mut table = OfferTable::new();
         table.insert(offer(1, 1, &["m"]), Timestamp(0));
-        assert_eq!(
-            table.insert(offer(1, 3, &[]), Timestamp(0)),
-            Inserted::Departed
-        );
-        assert_eq!(
-            table.insert(offer(1, 2, &["m"]), Timestamp(0)),
-            Inserted::Stale
-        );
+        assert_eq!(table.insert(offer(1, 3, &[]), Timestamp(0)), Inserted::Departed);
+        assert_eq!(table.insert(offer(1, 2, &["m"]), Timestamp(0)), Inserted::Stale);
         assert_eq!(serving(&table, "m", 0), 0);
     }
 
@@ -292,41 +253,23 @@ mod tests {
     #[test]
     fn a_flood_from_one_peer_is_slowed() {
         let mut table = OfferTable::new();
-        let taken = (0..1000).filter(|i| {
-            table
-                .insert(offer(1, i + 1, &["m"]), Timestamp(0))
-                .is_news()
-        });
+        let taken =
+            (0..1000).filter(|i| table.insert(offer(1, i + 1, &["m"]), Timestamp(0)).is_news());
         assert_eq!(taken.count(), BURST as usize);
         let later = Timestamp(REFILL_MS);
-        assert_eq!(
-            table.insert(offer(1, 2000, &["m"]), later),
-            Inserted::Updated
-        );
-        assert_eq!(
-            table.insert(offer(1, 2001, &["m"]), later),
-            Inserted::RateLimited
-        );
+        assert_eq!(table.insert(offer(1, 2000, &["m"]), later), Inserted::Updated);
+        assert_eq!(table.insert(offer(1, 2001, &["m"]), later), Inserted::RateLimited);
     }
 
     #[test]
     fn a_full_table_keeps_the_living() {
         let mut table = OfferTable::new();
         for peer in 0..u32::try_from(OFFERS_MAX).unwrap() {
-            assert_eq!(
-                table.insert(offer(peer, 1, &["m"]), Timestamp(0)),
-                Inserted::New
-            );
+            assert_eq!(table.insert(offer(peer, 1, &["m"]), Timestamp(0)), Inserted::New);
         }
-        assert_eq!(
-            table.insert(offer(900_000, 1, &["m"]), Timestamp(0)),
-            Inserted::Full
-        );
+        assert_eq!(table.insert(offer(900_000, 1, &["m"]), Timestamp(0)), Inserted::Full);
         table.mark_unreachable(&offer(7, 1, &[]).body.peer);
-        assert_eq!(
-            table.insert(offer(900_000, 1, &["m"]), Timestamp(0)),
-            Inserted::New
-        );
+        assert_eq!(table.insert(offer(900_000, 1, &["m"]), Timestamp(0)), Inserted::New);
         assert_eq!(table.len(), OFFERS_MAX);
     }
 }

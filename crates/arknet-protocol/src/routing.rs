@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use arknet_types::{Atoms, ModelName, PublicKey, RefusalCode, Timestamp, limits::OFFERS_MAX};
+use arknet_types::{ModelName, PublicKey, RefusalCode, Timestamp, limits::OFFERS_MAX};
 
-use crate::OfferTable;
+use crate::{OfferTable, Price};
 
 /// Weight of the newest measurement in the moving average, in percent.
 const NEWEST_PERCENT: u64 = 25;
@@ -32,10 +32,10 @@ pub struct Choice {
     pub peer: PublicKey,
     /// Where its offer says it is.
     pub addresses: Vec<String>,
-    /// What it asks for a million input tokens.
-    pub input_price: Atoms,
-    /// What it asks for a million generated tokens.
-    pub output_price: Atoms,
+    /// What it asks.
+    pub price: Price,
+    /// Tokens of input and answer together it takes.
+    pub context_tokens: u32,
 }
 
 /// Picks peers from offers, prices and what was measured. Free before busy, then cheaper, then less
@@ -66,11 +66,7 @@ impl Router {
             .serving(model, now)
             .filter(|(offer, _)| !tried.contains(&offer.body.peer))
             .min_by_key(|(offer, offered)| {
-                let measured = self
-                    .measured
-                    .get(&offer.body.peer)
-                    .cloned()
-                    .unwrap_or_default();
+                let measured = self.measured.get(&offer.body.peer).cloned().unwrap_or_default();
                 // Our own requests may or may not be in the count the peer last announced: the
                 // larger of the two is what is surely taken.
                 let announced = u32::from(offered.slots_total.saturating_sub(offered.slots_free));
@@ -90,8 +86,8 @@ impl Router {
         Some(Choice {
             peer: offer.body.peer,
             addresses: offer.body.addresses.clone(),
-            input_price: offered.input_price,
-            output_price: offered.output_price,
+            price: Price { input: offered.input_price, output: offered.output_price },
+            context_tokens: offered.context_tokens,
         })
     }
 
@@ -150,14 +146,12 @@ impl Router {
 fn spread(peer: &PublicKey, salt: u64) -> u64 {
     let mut key = [0; 8];
     key.copy_from_slice(&peer.0[8..16]);
-    (u64::from_le_bytes(key) ^ salt)
-        .wrapping_mul(0x9e37_79b9_7f4a_7c15)
-        .rotate_left(29)
+    (u64::from_le_bytes(key) ^ salt).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
 }
 
 #[cfg(test)]
 mod tests {
-    use arknet_types::{ModelDigest, ModelOffer, NetworkId, Offer, OfferBody, Signature};
+    use arknet_types::{Atoms, ModelDigest, ModelOffer, NetworkId, Offer, OfferBody, Signature};
 
     use super::*;
 
@@ -189,13 +183,7 @@ mod tests {
                 addresses: vec![],
                 models: vec![model],
             };
-            table.insert(
-                Offer {
-                    body,
-                    signature: Signature([0; 64]),
-                },
-                NOW,
-            );
+            table.insert(Offer { body, signature: Signature([0; 64]) }, NOW);
         }
         table
     }
@@ -205,31 +193,16 @@ mod tests {
     }
 
     fn choose(router: &Router, offers: &OfferTable, tried: &[PublicKey]) -> Option<PublicKey> {
-        router
-            .choose(offers, &model(), tried, NOW, 1)
-            .map(|choice| choice.peer)
+        router.choose(offers, &model(), tried, NOW, 1).map(|choice| choice.peer)
     }
 
     #[test]
     fn free_comes_before_cheap_and_cheap_before_idle() {
         let router = Router::new();
-        assert_eq!(
-            choose(&router, &table(&[(2, 0, 0), (2, 1, 9)]), &[]),
-            Some(peer(2))
-        );
-        assert_eq!(
-            choose(&router, &table(&[(2, 2, 9), (2, 1, 3)]), &[]),
-            Some(peer(2))
-        );
-        assert_eq!(
-            choose(&router, &table(&[(4, 1, 3), (4, 3, 3)]), &[]),
-            Some(peer(2))
-        );
-        assert_eq!(
-            choose(&router, &table(&[(2, 0, 0)]), &[]),
-            Some(peer(1)),
-            "busy beats nobody"
-        );
+        assert_eq!(choose(&router, &table(&[(2, 0, 0), (2, 1, 9)]), &[]), Some(peer(2)));
+        assert_eq!(choose(&router, &table(&[(2, 2, 9), (2, 1, 3)]), &[]), Some(peer(2)));
+        assert_eq!(choose(&router, &table(&[(4, 1, 3), (4, 3, 3)]), &[]), Some(peer(2)));
+        assert_eq!(choose(&router, &table(&[(2, 0, 0)]), &[]), Some(peer(1)), "busy beats nobody");
         assert_eq!(choose(&router, &table(&[(2, 2, 0)]), &[peer(1)]), None);
     }
 
@@ -248,11 +221,7 @@ mod tests {
         router.on_refused(&peer(1), RefusalCode::Busy, Some(500), NOW);
         assert_eq!(choose(&router, &offers, &[]), Some(peer(2)));
         let later = router.choose(&offers, &model(), &[], NOW.plus_ms(500), 1);
-        assert_eq!(
-            later.map(|c| c.peer),
-            Some(peer(1)),
-            "busy passes, a failure does not"
-        );
+        assert_eq!(later.map(|c| c.peer), Some(peer(1)), "busy passes, a failure does not");
     }
 
     #[test]

@@ -95,10 +95,7 @@ impl SlotQueue {
         self.duration_ms = (now.since_ms(began) + 3 * self.duration_ms) / 4;
         let next = self.next()?;
         self.running.insert(next, now);
-        assert!(
-            self.running.len() <= self.slots as usize,
-            "slots are not overbooked"
-        );
+        assert!(self.running.len() <= self.slots as usize, "slots are not overbooked");
         Some(next)
     }
 
@@ -143,13 +140,8 @@ impl SlotQueue {
         } else {
             self.turns.pop_front()?
         };
-        let queue = self
-            .waiting
-            .get_mut(&asker)
-            .expect("who has a turn has a queue");
-        let ticket = queue
-            .pop_front()
-            .expect("a queue is dropped when it is empty");
+        let queue = self.waiting.get_mut(&asker).expect("who has a turn has a queue");
+        let ticket = queue.pop_front().expect("a queue is dropped when it is empty");
         self.waiting_count -= 1;
         if queue.is_empty() {
             self.waiting.remove(&asker);

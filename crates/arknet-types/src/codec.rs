@@ -62,10 +62,7 @@ impl FrameHeader {
     pub fn parse(bytes: [u8; Self::BYTES], body_bytes_max: usize) -> Result<Self, DecodeError> {
         let body_bytes = usize::try_from(u32::from_le_bytes(bytes)).unwrap_or(usize::MAX);
         if body_bytes > body_bytes_max {
-            return Err(DecodeError::TooLarge {
-                max: body_bytes_max,
-                found: body_bytes,
-            });
+            return Err(DecodeError::TooLarge { max: body_bytes_max, found: body_bytes });
         }
         Ok(Self { body_bytes })
     }
@@ -77,9 +74,7 @@ pub(crate) fn list<R: io::Read, T: BorshDeserialize, const MAX: usize>(
 ) -> io::Result<Vec<T>> {
     let length = u32::deserialize_reader(reader)? as usize;
     if length > MAX {
-        return Err(invalid(format!(
-            "a list of {length} where at most {MAX} are allowed"
-        )));
+        return Err(invalid(format!("a list of {length} where at most {MAX} are allowed")));
     }
     (0..length).map(|_| T::deserialize_reader(reader)).collect()
 }
@@ -88,9 +83,7 @@ pub(crate) fn list<R: io::Read, T: BorshDeserialize, const MAX: usize>(
 pub(crate) fn text<R: io::Read, const MAX: usize>(reader: &mut R) -> io::Result<String> {
     let length = u32::deserialize_reader(reader)? as usize;
     if length > MAX {
-        return Err(invalid(format!(
-            "a text of {length} bytes where at most {MAX} are allowed"
-        )));
+        return Err(invalid(format!("a text of {length} bytes where at most {MAX} are allowed")));
     }
     let mut bytes = vec![0; length];
     reader.read_exact(&mut bytes)?;
@@ -107,10 +100,7 @@ mod tests {
 
     #[test]
     fn a_header_is_held_against_its_limit() {
-        assert_eq!(
-            FrameHeader::parse([4, 0, 0, 0], 4).unwrap(),
-            FrameHeader { body_bytes: 4 }
-        );
+        assert_eq!(FrameHeader::parse([4, 0, 0, 0], 4).unwrap(), FrameHeader { body_bytes: 4 });
         assert!(matches!(
             FrameHeader::parse([5, 0, 0, 0], 4),
             Err(DecodeError::TooLarge { max: 4, found: 5 })

@@ -60,22 +60,14 @@ impl Delegation {
     /// When `wallet` is not the wallet that `body` names.
     #[must_use]
     pub fn sign(body: DelegationBody, wallet: &KeyPair) -> Self {
-        assert_eq!(
-            body.wallet,
-            wallet.public(),
-            "the wallet named is the one that signs"
-        );
+        assert_eq!(body.wallet, wallet.public(), "the wallet named is the one that signs");
         let signature = wallet.sign(Domain::DELEGATION, &body);
         Self { body, signature }
     }
 
     /// Whether this counts at `now`, its signature aside.
     pub fn check_times(&self, now: Timestamp) -> Result<(), DelegationError> {
-        let DelegationBody {
-            issued_at,
-            expires_at,
-            ..
-        } = self.body;
+        let DelegationBody { issued_at, expires_at, .. } = self.body;
         if expires_at <= issued_at || expires_at.since_ms(issued_at) > DELEGATION_LIFETIME_MS_MAX {
             return Err(DelegationError::Lifetime);
         }
@@ -90,11 +82,7 @@ impl Delegation {
 
     /// Whether the wallet signed this.
     pub fn check_signature(&self) -> Result<(), DelegationError> {
-        if self
-            .body
-            .wallet
-            .verifies(Domain::DELEGATION, &self.body, &self.signature)
-        {
+        if self.body.wallet.verifies(Domain::DELEGATION, &self.body, &self.signature) {
             Ok(())
         } else {
             Err(DelegationError::Signature)
@@ -134,29 +122,17 @@ mod tests {
         let d = delegation(100_000, 200_000);
         assert_eq!(d.check_times(Timestamp(150_000)), Ok(()));
         assert_eq!(d.check_times(Timestamp(199_999)), Ok(()));
-        assert_eq!(
-            d.check_times(Timestamp(200_000)),
-            Err(DelegationError::Expired)
-        );
-        assert_eq!(
-            d.check_times(Timestamp(100_000 - CLOCK_SKEW_MS_MAX)),
-            Ok(())
-        );
+        assert_eq!(d.check_times(Timestamp(200_000)), Err(DelegationError::Expired));
+        assert_eq!(d.check_times(Timestamp(100_000 - CLOCK_SKEW_MS_MAX)), Ok(()));
         assert_eq!(
             d.check_times(Timestamp(100_000 - CLOCK_SKEW_MS_MAX - 1)),
             Err(DelegationError::FutureDated)
         );
-        assert_eq!(
-            delegation(5, 5).check_times(Timestamp(5)),
-            Err(DelegationError::Lifetime)
-        );
+        assert_eq!(delegation(5, 5).check_times(Timestamp(5)), Err(DelegationError::Lifetime));
         let longest = delegation(0, DELEGATION_LIFETIME_MS_MAX);
         assert_eq!(longest.check_times(Timestamp(5)), Ok(()));
         let longer = delegation(0, DELEGATION_LIFETIME_MS_MAX + 1);
-        assert_eq!(
-            longer.check_times(Timestamp(5)),
-            Err(DelegationError::Lifetime)
-        );
+        assert_eq!(longer.check_times(Timestamp(5)), Err(DelegationError::Lifetime));
     }
 
     #[test]
@@ -176,11 +152,7 @@ mod tests {
         for change in changes {
             let mut bad = good.clone();
             change(&mut bad.body);
-            assert_eq!(
-                bad.check_signature(),
-                Err(DelegationError::Signature),
-                "{bad:?}"
-            );
+            assert_eq!(bad.check_signature(), Err(DelegationError::Signature), "{bad:?}");
         }
     }
 }

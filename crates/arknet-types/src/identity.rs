@@ -83,18 +83,14 @@ impl PublicKey {
 
     /// The key inside the bytes of a libp2p peer id.
     pub fn from_peer_id_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
-        let key = bytes
-            .strip_prefix(&PEER_ID_PREFIX)
-            .ok_or(KeyError::PeerId)?;
+        let key = bytes.strip_prefix(&PEER_ID_PREFIX).ok_or(KeyError::PeerId)?;
         key.try_into().map(Self).map_err(|_| KeyError::PeerId)
     }
 
     /// The key inside a libp2p peer id in text.
     pub fn from_peer_id(text: &str) -> Result<Self, KeyError> {
         let mut bytes = [0; 38];
-        let length = bs58::decode(text)
-            .onto(&mut bytes[..])
-            .map_err(|_| KeyError::PeerId)?;
+        let length = bs58::decode(text).onto(&mut bytes[..]).map_err(|_| KeyError::PeerId)?;
         Self::from_peer_id_bytes(&bytes[..length])
     }
 
@@ -109,8 +105,7 @@ impl PublicKey {
         // Strict verification: a key of small order would accept one signature for many messages.
         VerifyingKey::from_bytes(&self.0).is_ok_and(|key| {
             let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-            key.verify_strict(&domain.message(value), &signature)
-                .is_ok()
+            key.verify_strict(&domain.message(value), &signature).is_ok()
         })
     }
 }
@@ -190,12 +185,9 @@ impl KeyPair {
 
     /// The key in the 64 bytes of a key file, whose public half must belong to its seed.
     pub fn from_file_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
-        let bytes: &[u8; Self::FILE_BYTES] = bytes
-            .try_into()
-            .map_err(|_| KeyError::Length { found: bytes.len() })?;
-        SigningKey::from_keypair_bytes(bytes)
-            .map(Self)
-            .map_err(|_| KeyError::Mismatch)
+        let bytes: &[u8; Self::FILE_BYTES] =
+            bytes.try_into().map_err(|_| KeyError::Length { found: bytes.len() })?;
+        SigningKey::from_keypair_bytes(bytes).map(Self).map_err(|_| KeyError::Mismatch)
     }
 
     /// The 64 bytes of a key file.
@@ -251,19 +243,13 @@ mod tests {
     fn a_key_file_must_be_whole() {
         let key = KeyPair::from_seed(&[1; 32]);
         let mut bytes = key.to_file_bytes().to_vec();
-        assert_eq!(
-            KeyPair::from_file_bytes(&bytes).unwrap().public(),
-            key.public()
-        );
+        assert_eq!(KeyPair::from_file_bytes(&bytes).unwrap().public(), key.public());
         assert_eq!(
             KeyPair::from_file_bytes(&bytes[..63]).unwrap_err(),
             KeyError::Length { found: 63 }
         );
         bytes[40] ^= 1;
-        assert_eq!(
-            KeyPair::from_file_bytes(&bytes).unwrap_err(),
-            KeyError::Mismatch
-        );
+        assert_eq!(KeyPair::from_file_bytes(&bytes).unwrap_err(), KeyError::Mismatch);
     }
 
     #[test]

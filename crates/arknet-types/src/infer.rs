@@ -146,18 +146,8 @@ impl InferRequest {
     /// the sender and the receiver call it.
     pub fn check(&self) -> Result<(), Refusal> {
         let bad = |detail: String| Err(Refusal::new(RefusalCode::InvalidRequest, detail));
-        let Sampling {
-            temperature,
-            top_p,
-            min_p,
-            repeat_penalty,
-            ..
-        } = self.sampling;
-        let Sampling {
-            presence_penalty,
-            frequency_penalty,
-            ..
-        } = self.sampling;
+        let Sampling { temperature, top_p, min_p, repeat_penalty, .. } = self.sampling;
+        let Sampling { presence_penalty, frequency_penalty, .. } = self.sampling;
         for (name, value, low, high) in [
             ("temperature", temperature, 0.0, 2.0),
             ("top_p", top_p, 0.0, 1.0),
@@ -172,43 +162,25 @@ impl InferRequest {
             }
         }
         if self.sampling.logit_bias.len() > LOGIT_BIASES_MAX {
-            return bad(format!(
-                "logit_bias may name {LOGIT_BIASES_MAX} tokens at most"
-            ));
+            return bad(format!("logit_bias may name {LOGIT_BIASES_MAX} tokens at most"));
         }
-        if self
-            .sampling
-            .logit_bias
-            .iter()
-            .any(|b| !(-100.0..=100.0).contains(&b.bias))
-        {
+        if self.sampling.logit_bias.iter().any(|b| !(-100.0..=100.0).contains(&b.bias)) {
             return bad("logit_bias must lie between -100 and 100".into());
         }
-        if self
-            .max_tokens
-            .is_some_and(|n| n == 0 || n > COMPLETION_TOKENS_MAX)
-        {
-            return bad(format!(
-                "max_tokens must lie between 1 and {COMPLETION_TOKENS_MAX}"
-            ));
+        if self.max_tokens.is_some_and(|n| n == 0 || n > COMPLETION_TOKENS_MAX) {
+            return bad(format!("max_tokens must lie between 1 and {COMPLETION_TOKENS_MAX}"));
         }
         if self.stop.len() > STOPS_MAX {
             return bad(format!("stop may hold {STOPS_MAX} sequences at most"));
         }
-        if self
-            .stop
-            .iter()
-            .any(|s| s.is_empty() || s.len() > STOP_BYTES_MAX)
-        {
-            return bad(format!(
-                "a stop sequence must have 1 to {STOP_BYTES_MAX} bytes"
-            ));
+        if self.stop.iter().any(|s| s.is_empty() || s.len() > STOP_BYTES_MAX) {
+            return bad(format!("a stop sequence must have 1 to {STOP_BYTES_MAX} bytes"));
         }
         match &self.input {
             Input::Chat(messages) if messages.is_empty() => bad("messages may not be empty".into()),
-            Input::Chat(messages) if messages.len() > MESSAGES_MAX => bad(format!(
-                "a request may hold {MESSAGES_MAX} messages at most"
-            )),
+            Input::Chat(messages) if messages.len() > MESSAGES_MAX => {
+                bad(format!("a request may hold {MESSAGES_MAX} messages at most"))
+            }
             _ if self.input_bytes() > REQUEST_FRAME_BYTES_MAX / 2 => {
                 let max = REQUEST_FRAME_BYTES_MAX / 2;
                 Err(Refusal::new(
@@ -242,13 +214,9 @@ impl InferRequest {
 fn stops<R: io::Read>(reader: &mut R) -> io::Result<Vec<String>> {
     let length = u32::deserialize_reader(reader)? as usize;
     if length > STOPS_MAX {
-        return Err(codec::invalid(format!(
-            "{length} stop sequences, at most {STOPS_MAX}"
-        )));
+        return Err(codec::invalid(format!("{length} stop sequences, at most {STOPS_MAX}")));
     }
-    (0..length)
-        .map(|_| codec::text::<_, STOP_BYTES_MAX>(reader))
-        .collect()
+    (0..length).map(|_| codec::text::<_, STOP_BYTES_MAX>(reader)).collect()
 }
 
 #[cfg(test)]
@@ -258,10 +226,7 @@ mod tests {
     fn request() -> InferRequest {
         InferRequest {
             model: ModelName::new("m").unwrap(),
-            input: Input::Chat(vec![Message {
-                role: Role::User,
-                content: "hi".into(),
-            }]),
+            input: Input::Chat(vec![Message { role: Role::User, content: "hi".into() }]),
             max_tokens: Some(1),
             stop: vec!["x".into()],
             sampling: Sampling::default(),
@@ -282,38 +247,17 @@ mod tests {
             let mut r = request();
             change(&mut r);
             assert_eq!(r.check(), Ok(()));
-            assert_eq!(
-                crate::decode::<InferRequest>(&crate::encode(&r)).unwrap(),
-                r
-            );
+            assert_eq!(crate::decode::<InferRequest>(&crate::encode(&r)).unwrap(), r);
         }
         let bad: [(fn(&mut InferRequest), RefusalCode); 9] = [
-            (
-                |r| r.sampling.temperature = 2.1,
-                RefusalCode::InvalidRequest,
-            ),
-            (
-                |r| r.sampling.temperature = f32::INFINITY,
-                RefusalCode::InvalidRequest,
-            ),
+            (|r| r.sampling.temperature = 2.1, RefusalCode::InvalidRequest),
+            (|r| r.sampling.temperature = f32::INFINITY, RefusalCode::InvalidRequest),
             (|r| r.sampling.top_p = -0.1, RefusalCode::InvalidRequest),
             (|r| r.max_tokens = Some(0), RefusalCode::InvalidRequest),
-            (
-                |r| r.max_tokens = Some(COMPLETION_TOKENS_MAX + 1),
-                RefusalCode::InvalidRequest,
-            ),
-            (
-                |r| r.stop = vec!["s".into(); STOPS_MAX + 1],
-                RefusalCode::InvalidRequest,
-            ),
-            (
-                |r| r.stop = vec![String::new()],
-                RefusalCode::InvalidRequest,
-            ),
-            (
-                |r| r.input = Input::Chat(vec![]),
-                RefusalCode::InvalidRequest,
-            ),
+            (|r| r.max_tokens = Some(COMPLETION_TOKENS_MAX + 1), RefusalCode::InvalidRequest),
+            (|r| r.stop = vec!["s".into(); STOPS_MAX + 1], RefusalCode::InvalidRequest),
+            (|r| r.stop = vec![String::new()], RefusalCode::InvalidRequest),
+            (|r| r.input = Input::Chat(vec![]), RefusalCode::InvalidRequest),
             (
                 |r| r.input = Input::Text("t".repeat(REQUEST_FRAME_BYTES_MAX / 2 + 1)),
                 RefusalCode::TooLarge,
@@ -332,13 +276,7 @@ mod tests {
         r.stop = vec!["s".into(); STOPS_MAX + 1];
         assert!(crate::decode::<InferRequest>(&crate::encode(&r)).is_err());
         let mut r = request();
-        r.sampling.logit_bias = vec![
-            LogitBias {
-                token: 1,
-                bias: 1.0
-            };
-            LOGIT_BIASES_MAX + 1
-        ];
+        r.sampling.logit_bias = vec![LogitBias { token: 1, bias: 1.0 }; LOGIT_BIASES_MAX + 1];
         assert!(crate::decode::<InferRequest>(&crate::encode(&r)).is_err());
     }
 }

@@ -179,16 +179,10 @@ mod tests {
     #[test]
     fn names_are_checked_when_decoded() {
         let good = ModelName::new("Qwen/Qwen3-0.6B-Q8_0").unwrap();
-        assert_eq!(
-            crate::decode::<ModelName>(&crate::encode(&good)).unwrap(),
-            good
-        );
+        assert_eq!(crate::decode::<ModelName>(&crate::encode(&good)).unwrap(), good);
         for bad in ["", "a b", "a\nb", "a\"b"] {
             assert!(ModelName::new(bad).is_err(), "{bad:?}");
-            assert!(
-                crate::decode::<ModelName>(&crate::encode(&bad)).is_err(),
-                "{bad:?}"
-            );
+            assert!(crate::decode::<ModelName>(&crate::encode(&bad)).is_err(), "{bad:?}");
         }
         assert!(ModelName::new("a".repeat(MODEL_NAME_BYTES_MAX)).is_ok());
         assert!(ModelName::new("a".repeat(MODEL_NAME_BYTES_MAX + 1)).is_err());

@@ -91,11 +91,7 @@ impl Offer {
     /// When `peer` is not the peer that `body` names.
     #[must_use]
     pub fn sign(body: OfferBody, peer: &KeyPair) -> Self {
-        assert_eq!(
-            body.peer,
-            peer.public(),
-            "the peer named is the one that signs"
-        );
+        assert_eq!(body.peer, peer.public(), "the peer named is the one that signs");
         let signature = peer.sign(Domain::OFFER, &body);
         Self { body, signature }
     }
@@ -104,18 +100,10 @@ impl Offer {
     /// times, signature. The cheap checks come first.
     pub fn parse(bytes: &[u8], network: &NetworkId, now: Timestamp) -> Result<Self, OfferError> {
         if bytes.len() > OFFER_BYTES_MAX {
-            return Err(DecodeError::TooLarge {
-                max: OFFER_BYTES_MAX,
-                found: bytes.len(),
-            }
-            .into());
+            return Err(DecodeError::TooLarge { max: OFFER_BYTES_MAX, found: bytes.len() }.into());
         }
         let offer: Self = codec::decode(bytes)?;
-        let OfferBody {
-            issued_at,
-            expires_at,
-            ..
-        } = offer.body;
+        let OfferBody { issued_at, expires_at, .. } = offer.body;
         if &offer.body.network != network {
             return Err(OfferError::Network);
         }
@@ -128,11 +116,7 @@ impl Offer {
         if issued_at.since_ms(now) > CLOCK_SKEW_MS_MAX {
             return Err(OfferError::FutureDated);
         }
-        if !offer
-            .body
-            .peer
-            .verifies(Domain::OFFER, &offer.body, &offer.signature)
-        {
+        if !offer.body.peer.verifies(Domain::OFFER, &offer.body, &offer.signature) {
             return Err(OfferError::Signature);
         }
         Ok(offer)
@@ -152,9 +136,7 @@ fn addresses<R: io::Read>(reader: &mut R) -> io::Result<Vec<String>> {
             "{length} addresses, at most {ADDRESSES_PER_OFFER_MAX}"
         )));
     }
-    (0..length)
-        .map(|_| codec::text::<_, ADDRESS_BYTES_MAX>(reader))
-        .collect()
+    (0..length).map(|_| codec::text::<_, ADDRESS_BYTES_MAX>(reader)).collect()
 }
 
 #[cfg(test)]
@@ -174,11 +156,7 @@ mod tests {
     }
 
     fn parse(offer: &Offer, now: u64) -> Result<Offer, OfferError> {
-        Offer::parse(
-            &crate::encode(offer),
-            &NetworkId::new("test").unwrap(),
-            Timestamp(now),
-        )
+        Offer::parse(&crate::encode(offer), &NetworkId::new("test").unwrap(), Timestamp(now))
     }
 
     #[test]
@@ -187,10 +165,7 @@ mod tests {
         let mut forged = Offer::sign(body(&mine), &mine);
         assert!(parse(&forged, 100_001).is_ok());
         forged.body.peer = other.public();
-        assert!(matches!(
-            parse(&forged, 100_001),
-            Err(OfferError::Signature)
-        ));
+        assert!(matches!(parse(&forged, 100_001), Err(OfferError::Signature)));
     }
 
     #[test]
@@ -210,10 +185,7 @@ mod tests {
         assert!(matches!(elsewhere, Err(OfferError::Network)));
         let mut long = body(&key);
         long.expires_at = long.expires_at.plus_ms(1);
-        assert!(matches!(
-            parse(&Offer::sign(long, &key), 100_001),
-            Err(OfferError::Lifetime)
-        ));
+        assert!(matches!(parse(&Offer::sign(long, &key), 100_001), Err(OfferError::Lifetime)));
     }
 
     #[test]
@@ -231,10 +203,7 @@ mod tests {
             output_price: Atoms::ZERO,
         };
         full.models = vec![model.clone(); MODELS_PER_OFFER_MAX];
-        assert!(
-            parse(&Offer::sign(full.clone(), &key), 100_001).is_ok(),
-            "the fullest offer fits"
-        );
+        assert!(parse(&Offer::sign(full.clone(), &key), 100_001).is_ok(), "the fullest offer fits");
         let mut over = full.clone();
         over.addresses.push("a".into());
         assert!(parse(&Offer::sign(over, &key), 100_001).is_err());

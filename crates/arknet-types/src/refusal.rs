@@ -107,20 +107,13 @@ impl Refusal {
         while detail.len() > REFUSAL_DETAIL_BYTES_MAX {
             detail.pop();
         }
-        Self {
-            code,
-            detail,
-            retry_after_ms: None,
-        }
+        Self { code, detail, retry_after_ms: None }
     }
 
     /// The same, with a time to come again.
     #[must_use]
     pub fn retry_after_ms(self, ms: u64) -> Self {
-        Self {
-            retry_after_ms: Some(u32::try_from(ms).unwrap_or(u32::MAX)),
-            ..self
-        }
+        Self { retry_after_ms: Some(u32::try_from(ms).unwrap_or(u32::MAX)), ..self }
     }
 }
 
@@ -138,14 +131,8 @@ mod tests {
     fn words_are_cut_to_the_limit_and_longer_ones_do_not_decode() {
         let refusal = Refusal::new(RefusalCode::Busy, "\u{e9}".repeat(REFUSAL_DETAIL_BYTES_MAX));
         assert_eq!(refusal.detail.len(), REFUSAL_DETAIL_BYTES_MAX);
-        assert_eq!(
-            crate::decode::<Refusal>(&crate::encode(&refusal)).unwrap(),
-            refusal
-        );
-        let long = Refusal {
-            detail: "x".repeat(REFUSAL_DETAIL_BYTES_MAX + 1),
-            ..refusal
-        };
+        assert_eq!(crate::decode::<Refusal>(&crate::encode(&refusal)).unwrap(), refusal);
+        let long = Refusal { detail: "x".repeat(REFUSAL_DETAIL_BYTES_MAX + 1), ..refusal };
         assert!(crate::decode::<Refusal>(&crate::encode(&long)).is_err());
     }
 }

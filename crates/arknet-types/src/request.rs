@@ -66,12 +66,7 @@ impl Request {
             infer_digest: infer.digest(),
         };
         let signature = session.sign(Domain::REQUEST, &body);
-        Self {
-            body,
-            signature,
-            delegation: delegation.clone(),
-            infer,
-        }
+        Self { body, signature, delegation: delegation.clone(), infer }
     }
 
     /// Whether the session signed this, for this delegation and this content. Says nothing about
@@ -80,11 +75,7 @@ impl Request {
     pub fn is_signed(&self) -> bool {
         self.body.delegation_digest == self.delegation.digest()
             && self.body.infer_digest == self.infer.digest()
-            && self
-                .delegation
-                .body
-                .session
-                .verifies(Domain::REQUEST, &self.body, &self.signature)
+            && self.delegation.body.session.verifies(Domain::REQUEST, &self.body, &self.signature)
     }
 }
 
@@ -117,15 +108,8 @@ mod tests {
             stop: vec![],
             sampling: Sampling::default(),
         };
-        let good = Request::sign(
-            &session,
-            &delegation,
-            wallet.public(),
-            1,
-            Timestamp(1),
-            Atoms(1),
-            infer,
-        );
+        let good =
+            Request::sign(&session, &delegation, wallet.public(), 1, Timestamp(1), Atoms(1), infer);
         assert!(good.is_signed());
         let changes: [fn(&mut Request); 8] = [
             |r| r.body.network = NetworkId::new("other").unwrap(),

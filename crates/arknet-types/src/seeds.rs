@@ -50,14 +50,10 @@ impl SeedFile {
     pub fn parse(text: &str) -> Result<Self, SeedsError> {
         let file: Self = serde_json::from_str(text)?;
         if file.version != 1 {
-            return Err(SeedsError::Version {
-                found: file.version,
-            });
+            return Err(SeedsError::Version { found: file.version });
         }
         if file.seeds.len() > SEEDS_MAX {
-            return Err(SeedsError::TooMany {
-                found: file.seeds.len(),
-            });
+            return Err(SeedsError::TooMany { found: file.seeds.len() });
         }
         Ok(file)
     }
@@ -71,12 +67,8 @@ mod tests {
     fn a_seed_file_is_read_strictly() {
         let good = r#"{"version":1,"chain_id":"arknet-1","seeds":[{"multiaddr":"/ip4/1.2.3.4","operator":"x"}]}"#;
         assert_eq!(SeedFile::parse(good).unwrap().seeds.len(), 1);
-        for bad in [
-            "{}",
-            "[]",
-            &good.replace(":1,", ":2,"),
-            &good.replace("operator", "operater"),
-        ] {
+        for bad in ["{}", "[]", &good.replace(":1,", ":2,"), &good.replace("operator", "operater")]
+        {
             assert!(SeedFile::parse(bad).is_err(), "{bad}");
         }
     }

@@ -3,10 +3,7 @@ use arknet_types::{Delegation, DelegationBody, Input, KeyPair, ModelName, Sampli
 use super::*;
 
 const START: Timestamp = Timestamp(1_000_000);
-const USAGE: Usage = Usage {
-    prompt_tokens: 1_000_000,
-    completion_tokens: 0,
-};
+const USAGE: Usage = Usage { prompt_tokens: 1_000_000, completion_tokens: 0 };
 
 struct Fixture {
     wallet: KeyPair,
@@ -79,10 +76,7 @@ impl Fixture {
     }
 
     fn admit(&self, gate: &mut Admission, atoms: u64, now: Timestamp) -> Result<Admitted, Refusal> {
-        let price = Price {
-            input: Atoms(atoms),
-            output: Atoms::ZERO,
-        };
+        let price = Price { input: Atoms(atoms), output: Atoms::ZERO };
         gate.admit(self.check(now)?, Some(price), USAGE, now)
     }
 }
@@ -96,33 +90,21 @@ fn each_kind_of_bad_request_has_its_own_refusal() {
     assert!(Fixture::new().check(now()).is_ok());
     type Change = fn(&mut Fixture);
     let cases: [(Change, RefusalCode); 10] = [
-        (
-            |f| f.policy.network = NetworkId::new("other").unwrap(),
-            RefusalCode::WrongNetwork,
-        ),
+        (|f| f.policy.network = NetworkId::new("other").unwrap(), RefusalCode::WrongNetwork),
         (|f| f.audience = f.from, RefusalCode::WrongAudience),
         (|f| f.sent_at = Timestamp(START.0 - 1), RefusalCode::Expired),
-        (
-            |f| f.sent_at = now().plus_ms(CLOCK_SKEW_MS_MAX + 1),
-            RefusalCode::FutureDated,
-        ),
+        (|f| f.sent_at = now().plus_ms(CLOCK_SKEW_MS_MAX + 1), RefusalCode::FutureDated),
         (|f| f.delegation.expires_at = now(), RefusalCode::Expired),
         (
             |f| f.delegation.issued_at = now().plus_ms(CLOCK_SKEW_MS_MAX + 1),
             RefusalCode::FutureDated,
         ),
-        (
-            |f| f.delegation.peer_scope = Some(f.from),
-            RefusalCode::NotPermitted,
-        ),
+        (|f| f.delegation.peer_scope = Some(f.from), RefusalCode::NotPermitted),
         (
             |f| f.delegation.model_scope = Some(ModelName::new("other").unwrap()),
             RefusalCode::NotPermitted,
         ),
-        (
-            |f| f.delegation.expires_at = f.delegation.issued_at,
-            RefusalCode::Expired,
-        ),
+        (|f| f.delegation.expires_at = f.delegation.issued_at, RefusalCode::Expired),
         (|f| f.policy.me = f.from, RefusalCode::WrongAudience),
     ];
     for (n, (change, code)) in cases.into_iter().enumerate() {
@@ -137,15 +119,9 @@ fn freshness_is_30_seconds_both_ways() {
     let fixture = Fixture::new();
     let sent = fixture.sent_at;
     assert!(fixture.check(sent.plus_ms(CLOCK_SKEW_MS_MAX)).is_ok());
-    assert_eq!(
-        fixture.code(sent.plus_ms(CLOCK_SKEW_MS_MAX + 1)),
-        RefusalCode::Expired
-    );
+    assert_eq!(fixture.code(sent.plus_ms(CLOCK_SKEW_MS_MAX + 1)), RefusalCode::Expired);
     assert!(fixture.check(Timestamp(sent.0 - CLOCK_SKEW_MS_MAX)).is_ok());
-    assert_eq!(
-        fixture.code(Timestamp(sent.0 - CLOCK_SKEW_MS_MAX - 1)),
-        RefusalCode::FutureDated
-    );
+    assert_eq!(fixture.code(Timestamp(sent.0 - CLOCK_SKEW_MS_MAX - 1)), RefusalCode::FutureDated);
 }
 
 #[test]
@@ -154,22 +130,14 @@ fn signatures_are_checked_unless_known() {
     let mut request = fixture.request();
     request.delegation.signature.0[5] ^= 1;
     request.body.delegation_digest = request.delegation.digest();
-    request.signature = fixture
-        .session
-        .sign(arknet_types::Domain::REQUEST, &request.body);
+    request.signature = fixture.session.sign(arknet_types::Domain::REQUEST, &request.body);
     let check = |request: Request, known| {
         CheckedRequest::check(request, fixture.from, &fixture.policy, now(), |_| known)
     };
-    assert_eq!(
-        check(request.clone(), false).unwrap_err().code,
-        RefusalCode::BadSignature
-    );
+    assert_eq!(check(request.clone(), false).unwrap_err().code, RefusalCode::BadSignature);
     assert!(check(request.clone(), true).is_ok());
     request.signature.0[5] ^= 1;
-    assert_eq!(
-        check(request, true).unwrap_err().code,
-        RefusalCode::BadSignature
-    );
+    assert_eq!(check(request, true).unwrap_err().code, RefusalCode::BadSignature);
 }
 
 #[test]
@@ -186,10 +154,7 @@ fn a_delegation_is_known_once_a_request_under_it_was_admitted() {
 #[test]
 fn a_nonce_counts_once_in_any_order() {
     let mut fixture = Fixture::new();
-    let mut gate = Admission::new(Policy {
-        requests_per_peer_max: 1000,
-        ..fixture.policy.clone()
-    });
+    let mut gate = Admission::new(Policy { requests_per_peer_max: 1000, ..fixture.policy.clone() });
     let window = NONCE_WINDOW;
     let mut take = |nonce: u64| {
         fixture.nonce = nonce;
@@ -206,10 +171,7 @@ fn a_nonce_counts_once_in_any_order() {
     };
     assert!(take(0) && take(5) && take(3) && take(4));
     assert!(!take(5) && !take(3) && !take(0));
-    assert!(
-        take(window) && take(1) && !take(1),
-        "the edge of the window"
-    );
+    assert!(take(window) && take(1) && !take(1), "the edge of the window");
     assert!(take(10 * window));
     assert!(!take(9 * window), "too far back to tell is refused");
     assert!(take(9 * window + 1) && !take(9 * window + 1));
@@ -223,15 +185,9 @@ fn forgetting_a_session_never_lets_a_replay_in() {
     let admitted = fixture.admit(&mut gate, 0, now()).unwrap();
     gate.settle(&admitted, Usage::default());
     let last = fixture.sent_at.plus_ms(CLOCK_SKEW_MS_MAX);
-    assert_eq!(
-        fixture.admit(&mut gate, 0, last).unwrap_err().code,
-        RefusalCode::Replayed
-    );
+    assert_eq!(fixture.admit(&mut gate, 0, last).unwrap_err().code, RefusalCode::Replayed);
     let after = last.plus_ms(1);
-    assert_eq!(
-        fixture.admit(&mut gate, 0, after).unwrap_err().code,
-        RefusalCode::Expired
-    );
+    assert_eq!(fixture.admit(&mut gate, 0, after).unwrap_err().code, RefusalCode::Expired);
     fixture.sent_at = last.plus_ms(5_000);
     fixture.nonce = 2;
     let admitted = fixture.admit(&mut gate, 0, fixture.sent_at).unwrap();
@@ -245,33 +201,18 @@ fn spending_is_reserved_settled_and_capped() {
     let mut gate = Admission::new(fixture.policy.clone());
     let first = fixture.admit(&mut gate, 6, now()).unwrap();
     fixture.nonce += 1;
-    assert_eq!(
-        fixture.admit(&mut gate, 6, now()).unwrap_err().code,
-        RefusalCode::CapExceeded
-    );
-    let half = Usage {
-        prompt_tokens: 500_000,
-        completion_tokens: 0,
-    };
+    assert_eq!(fixture.admit(&mut gate, 6, now()).unwrap_err().code, RefusalCode::CapExceeded);
+    let half = Usage { prompt_tokens: 500_000, completion_tokens: 0 };
     assert_eq!(gate.settle(&first, half), Atoms(3));
     let second = fixture.admit(&mut gate, 6, now()).unwrap();
     assert_eq!(gate.settle(&second, USAGE), Atoms(6));
     fixture.nonce += 1;
-    assert_eq!(
-        fixture.admit(&mut gate, 2, now()).unwrap_err().code,
-        RefusalCode::CapExceeded
-    );
+    assert_eq!(fixture.admit(&mut gate, 2, now()).unwrap_err().code, RefusalCode::CapExceeded);
     let third = fixture.admit(&mut gate, 1, now()).unwrap();
     gate.settle(&third, USAGE);
     fixture.nonce += 1;
-    assert_eq!(
-        fixture.admit(&mut gate, 1, now()).unwrap_err().code,
-        RefusalCode::CapExceeded
-    );
-    assert_eq!(
-        fixture.admit(&mut gate, 9, now()).unwrap_err().code,
-        RefusalCode::PriceTooHigh
-    );
+    assert_eq!(fixture.admit(&mut gate, 1, now()).unwrap_err().code, RefusalCode::CapExceeded);
+    assert_eq!(fixture.admit(&mut gate, 9, now()).unwrap_err().code, RefusalCode::PriceTooHigh);
 }
 
 #[test]
@@ -286,11 +227,7 @@ fn money_is_remembered_as_long_as_the_session_lives() {
     assert_eq!(refusal.code, RefusalCode::CapExceeded);
     fixture.delegation.issued_at = Timestamp(START.0 - 1);
     let refusal = fixture.admit(&mut gate, 1, fixture.sent_at).unwrap_err();
-    assert_eq!(
-        refusal.code,
-        RefusalCode::Expired,
-        "spending before the start is not known"
-    );
+    assert_eq!(refusal.code, RefusalCode::Expired, "spending before the start is not known");
 }
 
 #[test]
@@ -298,19 +235,11 @@ fn strangers_and_unknown_models_are_refused_in_that_order() {
     let mut fixture = Fixture::new();
     fixture.policy.who = Who::Only(BTreeSet::new());
     let mut gate = Admission::new(fixture.policy.clone());
-    let refused = gate
-        .admit(fixture.check(now()).unwrap(), None, USAGE, now())
-        .unwrap_err();
-    assert_eq!(
-        refused.code,
-        RefusalCode::NotPermitted,
-        "a stranger learns nothing of models"
-    );
+    let refused = gate.admit(fixture.check(now()).unwrap(), None, USAGE, now()).unwrap_err();
+    assert_eq!(refused.code, RefusalCode::NotPermitted, "a stranger learns nothing of models");
     fixture.policy.who = Who::Only([fixture.from].into());
     let mut gate = Admission::new(fixture.policy.clone());
-    let refused = gate
-        .admit(fixture.check(now()).unwrap(), None, USAGE, now())
-        .unwrap_err();
+    let refused = gate.admit(fixture.check(now()).unwrap(), None, USAGE, now()).unwrap_err();
     assert_eq!(refused.code, RefusalCode::UnknownModel);
 }
 
@@ -352,29 +281,39 @@ fn sessions_of_one_peer_are_bounded_and_do_not_push_out_others() {
         // The signatures are not what is tested here; a thousand of them would be slow.
         let request = fixture.request();
         let delegation_digest = request.body.delegation_digest;
-        let checked = CheckedRequest {
-            from: fixture.from,
-            request,
-            delegation_digest,
-        };
-        let admitted = gate
-            .admit(checked, Some(Price::default()), USAGE, now())
-            .unwrap();
+        let checked = CheckedRequest { from: fixture.from, request, delegation_digest };
+        let admitted = gate.admit(checked, Some(Price::default()), USAGE, now()).unwrap();
         gate.settle(&admitted, Usage::default());
     }
     fixture.session = KeyPair::from_seed(&[8; 32]);
     fixture.delegation.session = fixture.session.public();
-    assert_eq!(
-        fixture.admit(&mut gate, 0, now()).unwrap_err().code,
-        RefusalCode::RateLimited
-    );
+    assert_eq!(fixture.admit(&mut gate, 0, now()).unwrap_err().code, RefusalCode::RateLimited);
     fixture.from = honest;
     fixture.session = honest_session;
     fixture.delegation.session = fixture.session.public();
     let replay = fixture.admit(&mut gate, 0, now()).unwrap_err();
-    assert_eq!(
-        replay.code,
-        RefusalCode::Replayed,
-        "the flood has evicted nothing"
-    );
+    assert_eq!(replay.code, RefusalCode::Replayed, "the flood has evicted nothing");
+}
+
+#[test]
+fn a_clock_that_jumps_ahead_and_back_lets_no_replay_in() {
+    let mut fixture = Fixture::new();
+    let mut gate = Admission::new(fixture.policy.clone());
+    let admitted = fixture.admit(&mut gate, 0, now()).unwrap();
+    gate.settle(&admitted, Usage::default());
+    let (nonce, sent_at) = (fixture.nonce, fixture.sent_at);
+    fixture.sent_at = now().plus_ms(3_000_000);
+    fixture.session = KeyPair::from_seed(&[8; 32]);
+    fixture.delegation.session = fixture.session.public();
+    let other = fixture.admit(&mut gate, 0, fixture.sent_at).unwrap();
+    gate.settle(&other, Usage::default());
+    assert_eq!(gate.sessions(), 1, "the first session was forgotten in the false future");
+    fixture.session = KeyPair::from_seed(&[2; 32]);
+    fixture.delegation.session = fixture.session.public();
+    (fixture.nonce, fixture.sent_at) = (nonce, sent_at);
+    let refusal = fixture.admit(&mut gate, 0, now()).unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::Expired);
+    fixture.sent_at = sent_at.plus_ms(1);
+    let fresh = fixture.admit(&mut gate, 0, now()).unwrap();
+    gate.settle(&fresh, Usage::default());
 }
