@@ -1,0 +1,36 @@
+# The one door. Every target is one line; what it does lives in scripts/ and xtask/.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check tidy bench fuzz fmt audit deps
+
+CASES ?= 1000000
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: deps ## Three nodes on this machine, one question (KEEP=1: keep them running)
+	scripts/demo
+
+test: deps ## All tests
+	cargo run -q --locked -p xtask -- test
+
+check: deps ## What must hold before a change lands: format, lints, tidy, documentation
+	cargo fmt --all --check
+	cargo run -q --locked -p xtask -- tidy
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
+
+bench: deps ## What the mesh and the gateway cost
+	cargo run --release --locked -p arknet-bench
+
+fuzz: deps ## Hostile bytes for every decoder (CASES=1000000 for each)
+	cargo run --release --locked -p arknet-fuzz -- --cases $(CASES)
+
+fmt: ## Format all code
+	cargo fmt --all
+
+audit: ## Known holes in what we depend on; needs cargo-deny and the network
+	cargo deny --locked check
+
+deps: ## Install the system packages that are missing, or say which they are
+	@scripts/deps
