@@ -223,6 +223,8 @@ fn stops<R: io::Read>(reader: &mut R) -> io::Result<Vec<String>> {
 mod tests {
     use super::*;
 
+    type Change = fn(&mut InferRequest);
+
     fn request() -> InferRequest {
         InferRequest {
             model: ModelName::new("m").unwrap(),
@@ -236,7 +238,7 @@ mod tests {
     #[test]
     fn bounds_are_inclusive_and_enforced() {
         assert_eq!(request().check(), Ok(()));
-        let good: [fn(&mut InferRequest); 5] = [
+        let good: [Change; 5] = [
             |r| r.sampling.temperature = 2.0,
             |r| r.sampling.presence_penalty = -2.0,
             |r| r.max_tokens = Some(COMPLETION_TOKENS_MAX),
@@ -249,7 +251,7 @@ mod tests {
             assert_eq!(r.check(), Ok(()));
             assert_eq!(crate::decode::<InferRequest>(&crate::encode(&r)).unwrap(), r);
         }
-        let bad: [(fn(&mut InferRequest), RefusalCode); 9] = [
+        let bad: [(Change, RefusalCode); 9] = [
             (|r| r.sampling.temperature = 2.1, RefusalCode::InvalidRequest),
             (|r| r.sampling.temperature = f32::INFINITY, RefusalCode::InvalidRequest),
             (|r| r.sampling.top_p = -0.1, RefusalCode::InvalidRequest),

@@ -50,3 +50,7 @@ pub const SESSIONS_PER_PEER_MAX: usize = 1024;
 pub const NONCE_WINDOW: u64 = 4096;
 /// Seeds in one `seeds.json`.
 pub const SEEDS_MAX: usize = 256;
+/// A serving peer says at least this often that it is still at work.
+pub const ALIVE_MS: u64 = 400;
+/// A serving peer that is silent for longer is taken for dead.
+pub const SILENCE_MS_MAX: u64 = 1_500;

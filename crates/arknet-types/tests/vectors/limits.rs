@@ -1,0 +1,60 @@
+use arknet_types::limits;
+use serde_json::{Value, json};
+
+const WIRE: &str = include_str!("../../../../spec/wire.md");
+
+macro_rules! all {
+    ($($name:ident)*) => { [$((stringify!($name), limits::$name as u64)),*] };
+}
+
+/// Every limit by name. A limit missing here is found by the test below.
+fn all() -> Vec<(&'static str, u64)> {
+    all!(
+        ADDRESSES_PER_OFFER_MAX
+        ADDRESS_BYTES_MAX
+        ALIVE_MS
+        CLOCK_SKEW_MS_MAX
+        COMPLETION_TOKENS_MAX
+        DELEGATION_LIFETIME_MS_MAX
+        LOGIT_BIASES_MAX
+        MESSAGES_MAX
+        MODELS_PER_OFFER_MAX
+        MODEL_NAME_BYTES_MAX
+        NETWORK_ID_BYTES_MAX
+        NONCE_WINDOW
+        OFFERS_MAX
+        OFFERS_PER_EXCHANGE_MAX
+        OFFER_BYTES_MAX
+        OFFER_HEARTBEAT_MS
+        OFFER_LIFETIME_MS_MAX
+        REFUSAL_DETAIL_BYTES_MAX
+        REPLY_FRAME_BYTES_MAX
+        REQUEST_FRAME_BYTES_MAX
+        SEEDS_MAX
+        SESSIONS_MAX
+        SESSIONS_PER_PEER_MAX
+        SILENCE_MS_MAX
+        STOPS_MAX
+        STOP_BYTES_MAX
+        STREAMS_PER_PEER_MAX
+    )
+    .to_vec()
+}
+
+pub(crate) fn document() -> Value {
+    let limits: serde_json::Map<_, _> =
+        all().into_iter().map(|(name, value)| (name.to_owned(), json!(value))).collect();
+    json!({ "what": "Limits: spec/wire.md, Limits", "limits": limits })
+}
+
+#[test]
+fn the_document_gives_every_limit_its_value() {
+    let source = include_str!("../../src/limits.rs");
+    let names =
+        source.lines().filter_map(|line| line.strip_prefix("pub const ")?.split(':').next());
+    for name in names {
+        let (_, value) = all().into_iter().find(|(known, _)| *known == name).expect(name);
+        let row = format!("| `{name}` | {value} |");
+        assert!(WIRE.contains(&row), "spec/wire.md has no row that begins {row}");
+    }
+}

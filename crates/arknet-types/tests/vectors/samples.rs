@@ -1,0 +1,171 @@
+//! The values the vectors hold: for each structure a plain one, and one with every field set or at
+//! its edge.
+
+use arknet_types::{
+    Atoms, Delegation, DelegationBody, FinishReason, InferRequest, Input, KeyPair, LogitBias,
+    Message, ModelDigest, ModelName, ModelOffer, NetworkId, OfferBody, Refusal, RefusalCode, Reply,
+    Request, Role, Sampling, Timestamp, Usage,
+};
+
+/// 2025-01-01, in the milliseconds the wire counts.
+pub(crate) const NOW: Timestamp = Timestamp(1_735_689_600_000);
+
+pub(crate) fn wallet() -> KeyPair {
+    KeyPair::from_seed(&[0x42; 32])
+}
+
+pub(crate) fn session() -> KeyPair {
+    KeyPair::from_seed(&[0x43; 32])
+}
+
+pub(crate) fn peer() -> KeyPair {
+    KeyPair::from_seed(&[0x44; 32])
+}
+
+pub(crate) fn network() -> NetworkId {
+    NetworkId::new("arknet-test-1").unwrap()
+}
+
+fn model() -> ModelName {
+    ModelName::new("Qwen/Qwen3-0.6B-Q8_0").unwrap()
+}
+
+pub(crate) fn delegations() -> Vec<(&'static str, DelegationBody)> {
+    let plain = DelegationBody {
+        network: network(),
+        wallet: wallet().public(),
+        session: session().public(),
+        spending_cap: Atoms(100_000_000),
+        issued_at: NOW,
+        expires_at: NOW.plus_ms(3_600_000),
+        peer_scope: None,
+        model_scope: None,
+    };
+    let scoped = DelegationBody {
+        peer_scope: Some(peer().public()),
+        model_scope: Some(model()),
+        ..plain.clone()
+    };
+    let edges = DelegationBody {
+        network: NetworkId::new("a").unwrap(),
+        spending_cap: Atoms(u64::MAX),
+        issued_at: Timestamp(0),
+        expires_at: Timestamp(u64::MAX),
+        ..plain.clone()
+    };
+    vec![("plain", plain), ("scoped", scoped), ("edges", edges)]
+}
+
+pub(crate) fn offers() -> Vec<(&'static str, OfferBody)> {
+    let served = ModelOffer {
+        name: model(),
+        digest: ModelDigest([0xd1; 32]),
+        context_tokens: 40_960,
+        slots_total: 4,
+        slots_free: 3,
+        input_price: Atoms(50_000),
+        output_price: Atoms(200_000),
+    };
+    let free = ModelOffer {
+        name: ModelName::new("arknet/tiny").unwrap(),
+        digest: ModelDigest([0xd2; 32]),
+        context_tokens: 512,
+        input_price: Atoms::ZERO,
+        output_price: Atoms::ZERO,
+        ..served.clone()
+    };
+    let plain = OfferBody {
+        network: network(),
+        peer: peer().public(),
+        sequence: 1_735_689_600_000_000,
+        issued_at: NOW,
+        expires_at: NOW.plus_ms(180_000),
+        addresses: vec![
+            "/ip4/192.0.2.7/tcp/26656".into(),
+            "/ip4/192.0.2.7/udp/26656/quic-v1".into(),
+        ],
+        models: vec![served, free],
+    };
+    let goodbye = OfferBody {
+        sequence: plain.sequence + 1,
+        addresses: vec![],
+        models: vec![],
+        ..plain.clone()
+    };
+    vec![("two models", plain), ("goodbye", goodbye)]
+}
+
+pub(crate) fn infers() -> Vec<(&'static str, InferRequest)> {
+    let chat = InferRequest {
+        model: model(),
+        input: Input::Chat(vec![Message { role: Role::User, content: "What is arknet?".into() }]),
+        max_tokens: None,
+        stop: vec![],
+        sampling: Sampling::default(),
+    };
+    let text = InferRequest {
+        input: Input::Text("Once upon a time".into()),
+        max_tokens: Some(16),
+        ..chat.clone()
+    };
+    let roles = [Role::System, Role::User, Role::Assistant, Role::Tool];
+    let full = InferRequest {
+        input: Input::Chat(
+            roles
+                .map(|role| Message { role, content: format!("gr\u{fc}\u{df} \u{1f44b} {role:?}") })
+                .to_vec(),
+        ),
+        max_tokens: Some(1_048_576),
+        stop: vec!["\n\n".into(), "\u{2026}".into()],
+        sampling: Sampling {
+            temperature: 0.7,
+            top_p: 0.95,
+            top_k: 40,
+            min_p: 0.05,
+            presence_penalty: -2.0,
+            frequency_penalty: 1.5,
+            repeat_penalty: 1.1,
+            seed: Some(u64::MAX),
+            logit_bias: vec![
+                LogitBias { token: 0, bias: -100.0 },
+                LogitBias { token: u32::MAX, bias: 0.1 },
+            ],
+        },
+        ..chat.clone()
+    };
+    vec![("chat", chat), ("text", text), ("every field", full)]
+}
+
+pub(crate) fn refusals() -> Vec<Refusal> {
+    // The numbers are the wire's: whatever decodes is a code.
+    let codes =
+        (0..=u8::MAX).filter_map(|number| arknet_types::decode::<RefusalCode>(&[number]).ok());
+    codes
+        .map(|code| {
+            let refusal = Refusal::new(code, format!("words about {}", code.as_str()));
+            if code == RefusalCode::Busy { refusal.retry_after_ms(1_500) } else { refusal }
+        })
+        .collect()
+}
+
+pub(crate) fn replies() -> Vec<(String, Reply)> {
+    let text = |text: &str, tokens| Reply::Text { text: text.into(), tokens };
+    let usage = Usage { prompt_tokens: 12, completion_tokens: 345 };
+    let mut replies = vec![
+        ("text".into(), text("arknet is", 2)),
+        ("text beyond ASCII".into(), text("\u{e9}\u{4e16}\u{1f30d}", 3)),
+        ("tokens without text yet".into(), text("", 1)),
+        ("alive".into(), Reply::Alive),
+        ("done".into(), Reply::Done { finish: FinishReason::Stop, usage }),
+        ("done, cut short".into(), Reply::Done { finish: FinishReason::Length, usage }),
+    ];
+    for refusal in refusals() {
+        replies.push((format!("refused, {}", refusal.code.as_str()), Reply::Refused(refusal)));
+    }
+    replies
+}
+
+pub(crate) fn request(delegation: &Delegation, infer: InferRequest) -> Request {
+    let nonce = 1_735_689_600_000_001;
+    Request::sign(&session(), delegation, peer().public(), nonce, NOW, Atoms(25_000), infer)
+}
