@@ -1,0 +1,191 @@
+//! Who may speak to a door without keys: programs on this machine, not web pages.
+//!
+//! A page can make a browser send requests to a loopback address. Its requests differ in what the
+//! page cannot forge: `Host` names the page's own server (DNS rebinding), `Origin` names the page,
+//! and a body other than a form needs a content type for which the browser asks first.
+
+use std::net::IpAddr;
+
+use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+
+use crate::ApiError;
+
+/// The names under which the door may be addressed.
+#[derive(Debug)]
+pub(crate) struct Hosts(Vec<String>);
+
+impl Hosts {
+    pub(crate) fn new(listening: IpAddr, allowed: &[String]) -> Self {
+        let mut hosts: Vec<String> = ["localhost", "127.0.0.1", "[::1]"].map(Into::into).into();
+        if !listening.is_unspecified() {
+            hosts.push(match listening {
+                IpAddr::V4(v4) => v4.to_string(),
+                IpAddr::V6(v6) => format!("[{v6}]"),
+            });
+        }
+        hosts.extend(allowed.iter().map(|host| host.to_ascii_lowercase()));
+        Self(hosts)
+    }
+
+    fn contain(&self, authority: &str) -> bool {
+        let name = without_port(authority);
+        self.0.iter().any(|host| host.eq_ignore_ascii_case(name))
+    }
+}
+
+/// Refuses what a web page could have sent.
+pub(crate) fn check(
+    hosts: &Hosts,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<(), ApiError> {
+    let host = only(headers, header::HOST)?.ok_or_else(|| {
+        ApiError::invalid(StatusCode::BAD_REQUEST, "The request has no single Host header.")
+    })?;
+    let in_uri = uri.authority().map(axum::http::uri::Authority::as_str);
+    if !hosts.contain(host) || in_uri.is_some_and(|authority| !hosts.contain(authority)) {
+        return Err(ApiError::invalid(
+            StatusCode::FORBIDDEN,
+            "This host name is not allowed. Address the node as localhost, or add the name to the \
+             gateway's allowed hosts.",
+        )
+        .code("host_not_allowed"));
+    }
+    if let Some(origin) = only(headers, header::ORIGIN)? {
+        let from = origin.split_once("://").map(|(_, authority)| authority);
+        if !from.is_some_and(|authority| authority.eq_ignore_ascii_case(host)) {
+            return Err(ApiError::invalid(
+                StatusCode::FORBIDDEN,
+                "Web pages of other origins may not use this node.",
+            )
+            .code("origin_not_allowed"));
+        }
+    }
+    if method == Method::POST {
+        json_or_nothing(headers)?;
+    }
+    Ok(())
+}
+
+/// The one value of a header that must not be repeated.
+fn only(headers: &HeaderMap, name: header::HeaderName) -> Result<Option<&str>, ApiError> {
+    let mut values = headers.get_all(&name).iter();
+    let (first, second) = (values.next(), values.next());
+    match (first.map(|value| value.to_str()), second) {
+        (None, _) => Ok(None),
+        (Some(Ok(value)), None) => Ok(Some(value)),
+        _ => Err(ApiError::invalid(
+            StatusCode::BAD_REQUEST,
+            format!("The header {name} is repeated or not plain text."),
+        )),
+    }
+}
+
+fn json_or_nothing(headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(given) = only(headers, header::CONTENT_TYPE)? else {
+        return Ok(());
+    };
+    let essence = given.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    Err(ApiError::invalid(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "Send JSON, with the header 'Content-Type: application/json'.",
+    )
+    .code("unsupported_content_type"))
+}
+
+/// `[::1]:4000` and `[::1]` give `[::1]`; `localhost:4000` gives `localhost`.
+fn without_port(authority: &str) -> &str {
+    if authority.starts_with('[') {
+        let end = authority.find(']').map_or(authority.len(), |at| at + 1);
+        let (name, rest) = authority.split_at(end);
+        let clean = rest.is_empty() || rest.starts_with(':');
+        return if clean { name } else { authority };
+    }
+    authority.split_once(':').map_or(authority, |(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    fn verdict(method: &Method, uri: &str, pairs: &[(&'static str, &'static str)]) -> u16 {
+        let hosts = Hosts::new("192.168.7.7".parse().unwrap(), &["Box.local".into()]);
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        check(&hosts, method, &uri.parse().unwrap(), &headers)
+            .map_or_else(|error| error.status.as_u16(), |()| 200)
+    }
+
+    #[test]
+    fn only_known_hosts_are_answered() {
+        for (host, status) in [
+            ("localhost", 200),
+            ("LocalHost:4000", 200),
+            ("127.0.0.1:4000", 200),
+            ("[::1]", 200),
+            ("[::1]:4000", 200),
+            ("192.168.7.7:4000", 200),
+            ("box.LOCAL:80", 200),
+            ("evil.example", 403),
+            ("localhost.evil.example", 403),
+            ("127.0.0.1.evil.example:4000", 403),
+            ("[::1]evil.example", 403),
+            ("[::1", 403),
+            ("", 403),
+            ("user@localhost", 403),
+        ] {
+            assert_eq!(verdict(&Method::GET, "/", &[("host", host)]), status, "{host}");
+        }
+        assert_eq!(verdict(&Method::GET, "/", &[]), 400);
+        let twice = [("host", "localhost"), ("host", "evil.example")];
+        assert_eq!(verdict(&Method::GET, "/", &twice), 400);
+        let good = [("host", "localhost")];
+        assert_eq!(verdict(&Method::GET, "http://evil.example/", &good), 403);
+        assert_eq!(verdict(&Method::GET, "http://localhost:4000/", &good), 200);
+    }
+
+    #[test]
+    fn an_unspecified_listen_address_allows_nothing_more() {
+        let hosts = Hosts::new("0.0.0.0".parse().unwrap(), &[]);
+        assert!(!hosts.contain("0.0.0.0:4000"));
+        let hosts = Hosts::new("::1".parse().unwrap(), &[]);
+        assert!(hosts.contain("[::1]:4000"));
+    }
+
+    #[test]
+    fn web_pages_of_other_origins_are_refused() {
+        for (origin, status) in [
+            ("http://localhost:4000", 200),
+            ("http://localhost:3000", 403),
+            ("https://evil.example", 403),
+            ("null", 403),
+            ("", 403),
+        ] {
+            let headers = [("host", "localhost:4000"), ("origin", origin)];
+            assert_eq!(verdict(&Method::GET, "/", &headers), status, "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_body_is_json() {
+        for (kind, status) in [
+            ("application/json", 200),
+            ("Application/JSON; charset=utf-8", 200),
+            ("text/plain", 415),
+            ("application/x-www-form-urlencoded", 415),
+            ("application/jsonx", 415),
+        ] {
+            let headers = [("host", "localhost"), ("content-type", kind)];
+            assert_eq!(verdict(&Method::POST, "/", &headers), status, "{kind}");
+            assert_eq!(verdict(&Method::GET, "/", &headers), 200, "{kind}");
+        }
+        assert_eq!(verdict(&Method::POST, "/", &[("host", "localhost")]), 200);
+    }
+}
