@@ -1,13 +1,15 @@
 // The official openai package against a running gateway.
 //
 // ARKNET_BASE_URL names the gateway (http://127.0.0.1:4000/v1) and ARKNET_MODEL a model it can
-// reach. The tests ask for behaviour, not for words, so that any model will do.
+// reach. The tests ask for behaviour, not for words, so that any model will do. ARKNET_FAILING_MODEL,
+// where it is set, names a model whose answers fail after the first token.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import OpenAI from "openai";
 
 const model = process.env.ARKNET_MODEL;
+const failing = process.env.ARKNET_FAILING_MODEL;
 const baseURL = process.env.ARKNET_BASE_URL;
 const client = new OpenAI({ baseURL, apiKey: "unused", maxRetries: 0, timeout: 60_000 });
 const messages = [
@@ -55,8 +57,8 @@ test("streaming chat", async () => {
 });
 
 test("streaming chat through the package's own accumulator", async () => {
-  const { model: _, ...rest } = { model, messages, max_tokens: 4, temperature: 0 };
-  const answer = await client.chat.completions.stream({ model, ...rest }).finalChatCompletion();
+  const ask = { model, messages, max_tokens: 4, temperature: 0 };
+  const answer = await client.chat.completions.stream(ask).finalChatCompletion();
   assert.ok(answer.choices[0].message.content);
   assert.ok(["stop", "length"].includes(answer.choices[0].finish_reason));
 });
@@ -156,4 +158,21 @@ test("closing a stream cancels it", async () => {
   }
   // Were they still running, this would wait for them or be refused.
   assert.equal((await chat({ max_tokens: 1 })).usage.completion_tokens, 1);
+});
+
+test("failure in the middle", { skip: !failing && "needs a model that fails" }, async () => {
+  const chunks = [];
+  const stream = await chat({ model: failing, stream: true });
+  await assert.rejects(
+    async () => {
+      for await (const chunk of stream) chunks.push(chunk);
+    },
+    (error) => {
+      assert.ok(error instanceof OpenAI.APIError);
+      assert.equal(error.type, "api_error");
+      assert.ok(["peer_lost", "provider_failed", "shutting_down"].includes(error.code));
+      return true;
+    },
+  );
+  assert.ok(chunks.length > 0);
 });

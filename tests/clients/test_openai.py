@@ -1,7 +1,8 @@
 """The official openai package against a running gateway.
 
 ARKNET_BASE_URL names the gateway (http://127.0.0.1:4000/v1) and ARKNET_MODEL a model it can reach.
-The tests ask for behaviour, not for words, so that any model will do.
+The tests ask for behaviour, not for words, so that any model will do. ARKNET_FAILING_MODEL, where it
+is set, names a model whose answers fail after the first token.
 """
 
 import os
@@ -182,3 +183,15 @@ def test_closing_a_stream_cancels_it(client):
             assert next(iter(stream)).choices[0].delta.role == "assistant"
     # Were they still running, this would wait for them or be refused.
     assert chat(client, max_tokens=1).choices[0].message.content is not None
+
+
+@pytest.mark.skipif("ARKNET_FAILING_MODEL" not in os.environ, reason="needs a model that fails")
+def test_failure_in_the_middle(client):
+    model = os.environ["ARKNET_FAILING_MODEL"]
+    chunks = []
+    with pytest.raises(openai.APIError) as caught:
+        for chunk in client.chat.completions.create(model=model, messages=QUESTION, stream=True):
+            chunks.append(chunk)
+    assert chunks, "the failure comes after the first token"
+    assert caught.value.type == "api_error"
+    assert caught.value.code in ("peer_lost", "provider_failed", "shutting_down")

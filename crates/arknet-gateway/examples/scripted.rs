@@ -2,7 +2,7 @@
 //! clients without a node. The model `arknet/tiny` repeats what it is told.
 
 #[path = "../tests/it/script.rs"]
-#[allow(dead_code, reason = "the tests look at more of the script")]
+#[allow(clippy::unwrap_used, dead_code, reason = "made for the tests, which look at more of it")]
 mod script;
 
 use arknet_gateway::{Options, serve};

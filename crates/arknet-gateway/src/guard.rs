@@ -23,7 +23,7 @@ impl Hosts {
                 IpAddr::V6(v6) => format!("[{v6}]"),
             });
         }
-        hosts.extend(allowed.iter().map(|host| host.to_ascii_lowercase()));
+        hosts.extend(allowed.iter().map(|host| without_port(host).to_owned()));
         Self(hosts)
     }
 
@@ -114,7 +114,7 @@ mod tests {
     use axum::http::HeaderValue;
 
     fn verdict(method: &Method, uri: &str, pairs: &[(&'static str, &'static str)]) -> u16 {
-        let hosts = Hosts::new("192.168.7.7".parse().unwrap(), &["Box.local".into()]);
+        let hosts = Hosts::new("192.168.7.7".parse().unwrap(), &["Box.local:4000".into()]);
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.append(*name, HeaderValue::from_static(value));

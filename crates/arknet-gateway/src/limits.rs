@@ -4,7 +4,8 @@ use std::time::Duration;
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Host names under which the door may be addressed, beyond `localhost`, `127.0.0.1`, `[::1]`
-    /// and the address it listens on. Anything else is refused, which stops DNS rebinding.
+    /// and the address it listens on; ports do not count. Anything else is refused, which stops DNS
+    /// rebinding.
     pub allowed_hosts: Vec<String>,
     /// Bounds on what one client may take.
     pub limits: Limits,
@@ -16,7 +17,7 @@ pub struct Limits {
     /// Connections held at once; further ones wait in the listener's backlog.
     pub connections_max: usize,
     /// Bytes of request line and headers, and of what is buffered towards a slow reader.
-    /// At least 8192. A request may have 100 headers.
+    /// Less than 8192 counts as 8192. A request may have 100 headers.
     pub head_bytes_max: usize,
     /// How long a connection may take to send a request head, which is also how long it may idle.
     pub head_read_ms: u64,

@@ -16,6 +16,9 @@ use crate::{Dispatch, Options, http::Door};
 /// How long to wait before accepting again when the system is out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// The smallest buffer hyper works with.
+const HEAD_BYTES_LEAST: usize = 8192;
+
 /// Serves the door on `listener` until `shutdown`, then lets running answers finish for at most
 /// `options.limits.drain_ms`. Returns how many connections had to be cut.
 ///
@@ -65,13 +68,14 @@ pub async fn serve(
 
 fn http1_builder(options: &Options) -> http1::Builder {
     let mut builder = http1::Builder::new();
+    let head_bytes_max = options.limits.head_bytes_max.max(HEAD_BYTES_LEAST);
     // `half_close` stays off: the end of the client's side means it is gone, and its request with it.
     // `pipeline_flush` stays off: it would hold tokens back while a pipelined request waits.
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(options.limits.head_read())
-        .max_header_size(options.limits.head_bytes_max)
-        .max_buf_size(options.limits.head_bytes_max);
+        .max_header_size(head_bytes_max)
+        .max_buf_size(head_bytes_max);
     builder
 }
 

@@ -22,6 +22,9 @@ pub(crate) const PEER: PublicKey = PublicKey([7; 32]);
 /// The models that answer; every other name is a script or unknown.
 pub(crate) const MODELS: [&str; 2] = ["arknet/tiny", "Qwen/Qwen3-0.6B-Q8_0"];
 
+/// What the models take, a byte a token.
+const CONTEXT_BYTES: usize = 2048;
+
 pub(crate) const CODES: [RefusalCode; 19] = [
     RefusalCode::Malformed,
     RefusalCode::TooLarge,
@@ -75,6 +78,9 @@ impl Dispatch for Script {
             _ => (request.model.as_str(), RefusalCode::UnknownModel),
         };
         let replies = match what {
+            name if MODELS.contains(&name) && request.input_bytes() > CONTEXT_BYTES => {
+                return async move { Err(refusal(RefusalCode::ContextOverflow)) }.boxed();
+            }
             name if MODELS.contains(&name) => stream::iter(echo(&request)).boxed(),
             "driven" => {
                 let receiver = self.driven.lock().unwrap().take().unwrap();
