@@ -1,0 +1,105 @@
+use arknet_types::KeyPair;
+
+use super::*;
+use crate::addresses::peer_id;
+
+const TCP: &str = "/ip4/1.2.3.4/tcp/1";
+const QUIC: &str = "/ip4/1.2.3.4/udp/1/quic-v1";
+
+fn peer(seed: u8) -> PeerId {
+    peer_id(&KeyPair::from_seed(&[seed; 32]).public())
+}
+
+fn parse(text: &str) -> Multiaddr {
+    text.parse().unwrap()
+}
+
+fn dial(peer: PeerId, address: &str) -> Option<Dial> {
+    Some(Dial { peer, addresses: vec![parse(address)] })
+}
+
+#[test]
+fn a_seed_is_dialled_until_it_answers_and_again_when_it_is_lost() {
+    let mut now = Instant::now();
+    let mut dialer = Dialer::new(7);
+    dialer.seed(peer(1), parse(TCP), now);
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        assert_eq!(dialer.poll(now), dial(peer(1), TCP));
+        assert_eq!(dialer.poll(now), None);
+        assert_eq!(dialer.failed(&peer(1), now), Failed::Unreachable);
+        let next = dialer.next_wakeup().unwrap();
+        waits.push(next - now);
+        now = next;
+    }
+    assert!(waits[0] >= Duration::from_millis(250) && waits[0] <= Duration::from_millis(500));
+    assert!(waits.iter().all(|wait| *wait <= Duration::from_secs(30)));
+    assert!(waits[11] >= Duration::from_secs(15));
+    assert!(dialer.poll(now).is_some());
+    dialer.connected(&peer(1));
+    assert_eq!((dialer.poll(now), dialer.next_wakeup()), (None, None));
+    dialer.disconnected(&peer(1), now);
+    assert_eq!(dialer.poll(now), dial(peer(1), TCP), "a lost seed is dialled at once");
+}
+
+#[test]
+fn tcp_comes_first_and_quic_beside_it_when_tcp_is_slow() {
+    let now = Instant::now();
+    let mut dialer = Dialer::new(7);
+    dialer.once(peer(1), vec![parse(QUIC), parse(TCP)], now);
+    assert_eq!(dialer.poll(now), dial(peer(1), TCP));
+    assert_eq!(dialer.poll(now), None);
+    assert_eq!(dialer.next_wakeup(), Some(now + DIAL_STAGE));
+    assert_eq!(dialer.poll(now + DIAL_STAGE), dial(peer(1), QUIC));
+    assert_eq!(dialer.failed(&peer(1), now + DIAL_STAGE), Failed::NotYet, "one is still trying");
+    assert_eq!(dialer.failed(&peer(1), now + DIAL_STAGE), Failed::Unreachable);
+    assert_eq!(dialer.next_wakeup(), None, "nobody asked for more than one try");
+}
+
+#[test]
+fn quic_follows_at_once_when_tcp_fails() {
+    let now = Instant::now();
+    let mut dialer = Dialer::new(7);
+    dialer.once(peer(1), vec![parse(QUIC), parse(TCP)], now);
+    assert_eq!(dialer.poll(now), dial(peer(1), TCP));
+    assert_eq!(dialer.failed(&peer(1), now), Failed::NotYet);
+    assert_eq!(dialer.poll(now), dial(peer(1), QUIC));
+}
+
+#[test]
+fn a_fresh_offer_of_a_lost_peer_is_dialled_at_once() {
+    let now = Instant::now();
+    let mut dialer = Dialer::new(7);
+    dialer.offer(peer(1), vec![parse(TCP)], 1, now);
+    for _ in 0..8 {
+        let at = dialer.next_wakeup().unwrap();
+        assert!(dialer.poll(at).is_some());
+        dialer.failed(&peer(1), at);
+    }
+    dialer.offer(peer(1), vec![parse(QUIC)], 1, now);
+    assert_eq!(dialer.poll(now), None, "an old offer says nothing new");
+    dialer.offer(peer(1), vec![parse(QUIC)], 2, now);
+    assert_eq!(dialer.poll(now), dial(peer(1), QUIC), "and at its new address");
+}
+
+#[test]
+fn peers_without_offers_are_forgotten_and_seeds_are_not() {
+    let now = Instant::now();
+    let mut dialer = Dialer::new(7);
+    dialer.seed(peer(1), parse(TCP), now);
+    dialer.offer(peer(1), vec![parse(QUIC)], 1, now);
+    dialer.offer(peer(2), vec![parse(QUIC)], 1, now);
+    assert!(dialer.is_kept(&peer(2)));
+    dialer.retain_offers(|_| false);
+    assert!(dialer.is_seed(&peer(1)) && dialer.is_kept(&peer(1)) && !dialer.is_kept(&peer(2)));
+    assert_eq!(dialer.addresses(&peer(1)).len(), 2);
+}
+
+#[test]
+fn a_peer_without_addresses_is_not_dialled() {
+    let now = Instant::now();
+    let mut dialer = Dialer::new(7);
+    dialer.offer(peer(1), vec![], 1, now);
+    assert_eq!(dialer.poll(now), None);
+    assert!(dialer.next_wakeup().unwrap() > now);
+}

@@ -1,0 +1,202 @@
+//! What the swarm reports, and what follows from it.
+
+use std::time::Instant;
+
+use libp2p::{
+    Multiaddr, PeerId, autonat,
+    core::ConnectedPoint,
+    gossipsub, identify, ping,
+    swarm::{ConnectionId, SwarmEvent},
+};
+
+use crate::{
+    addresses,
+    behaviour::{BehaviourEvent, KAD},
+    exchange,
+    limits::EXCHANGES_ASKED_MAX,
+    offers::Offers,
+    relays::HOP,
+    swarm_loop::SwarmLoop,
+};
+
+/// Addresses taken from one peer's word about itself.
+const IDENTIFIED_ADDRESSES_MAX: usize = 8;
+
+impl SwarmLoop {
+    pub(super) fn event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(event) => self.behaviour_event(event),
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                num_established,
+                ..
+            } => {
+                let is_first = num_established.get() == 1;
+                self.connected(peer_id, connection_id, &endpoint, is_first);
+            }
+            SwarmEvent::ConnectionClosed {
+                peer_id, connection_id, num_established, cause, ..
+            } => {
+                tracing::debug!(peer = %peer_id, ?cause, num_established, "connection closed");
+                self.closed(peer_id, connection_id, num_established == 0);
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                if let Some(peer) = self.dials.remove(&connection_id) {
+                    self.dial_failed(peer, &error);
+                    self.wake();
+                }
+            }
+            SwarmEvent::NewListenAddr { address, .. } => self.listening_on(address),
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.not_listening_on(&[address]),
+            SwarmEvent::ListenerClosed { listener_id, addresses, .. } => {
+                self.not_listening_on(&addresses);
+                if !self.relays.closed(listener_id, Instant::now()) {
+                    tracing::warn!(?addresses, "no longer listening");
+                }
+            }
+            SwarmEvent::ListenerError { error, .. } => tracing::warn!(%error, "listener failed"),
+            SwarmEvent::ExternalAddrConfirmed { .. } | SwarmEvent::ExternalAddrExpired { .. } => {
+                self.announce();
+            }
+            _ => {}
+        }
+    }
+
+    fn connected(
+        &mut self,
+        peer: PeerId,
+        id: ConnectionId,
+        endpoint: &ConnectedPoint,
+        is_first: bool,
+    ) {
+        self.dials.remove(&id);
+        let address = endpoint.get_remote_address().clone();
+        tracing::debug!(%peer, %address, dialed = endpoint.is_dialer(), "connected");
+        let relayed = endpoint.is_relayed();
+        self.connections.add(peer, id, address, relayed, endpoint.is_dialer());
+        self.dialer.connected(&peer);
+        for reply in self.waiting.remove(&peer).into_iter().flatten() {
+            let _ = reply.send(Ok(()));
+        }
+        if let Some(key) = addresses::public_key(&peer)
+            && self.offers.with(|table| table.get(&key).is_some())
+        {
+            // This also plans anew: streams are opened ahead as soon as the connection stands.
+            self.offers.mark(&key, true);
+        } else {
+            self.tend_lanes(Instant::now());
+        }
+        if is_first && endpoint.is_dialer() {
+            self.ask_for_offers(peer);
+        }
+    }
+
+    /// Asks whoever we dialled; peers that come to us publish to us by themselves, and could
+    /// otherwise make us work at will.
+    fn ask_for_offers(&self, peer: PeerId) {
+        if self.exchanges.len() >= EXCHANGES_ASKED_MAX && !self.dialer.is_seed(&peer) {
+            return;
+        }
+        if let Some(lane) = self.lanes.best(&peer) {
+            let ask = exchange::ask(lane, self.offers.clone(), self.closing.clone());
+            self.tasks.spawn(self.exchanges.track_future(ask));
+        }
+    }
+
+    fn closed(&mut self, peer: PeerId, id: ConnectionId, was_last: bool) {
+        self.connections.remove(&peer, id);
+        if was_last {
+            self.relays.lost(&peer);
+            self.dialer.disconnected(&peer, Instant::now());
+            self.wake();
+        } else {
+            self.tend_lanes(Instant::now());
+        }
+    }
+
+    fn listening_on(&mut self, address: Multiaddr) {
+        tracing::info!(%address, "listening");
+        let relayed = addresses::is_relayed(&address);
+        if self.trusts_own_addresses && !relayed {
+            self.swarm.add_external_address(address.clone());
+        }
+        self.listening.push(address);
+        self.announce();
+    }
+
+    fn not_listening_on(&mut self, gone: &[Multiaddr]) {
+        for address in gone {
+            if self.trusts_own_addresses {
+                self.swarm.remove_external_address(address);
+            }
+        }
+        self.listening.retain(|address| !gone.contains(address));
+        self.announce();
+    }
+
+    fn behaviour_event(&mut self, event: BehaviourEvent) {
+        match event {
+            BehaviourEvent::Gossip(event) => self.gossip_event(event),
+            BehaviourEvent::Ping(event) => self.pinged(event),
+            BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. }) => {
+                self.identified(peer_id, info);
+            }
+            BehaviourEvent::Autonat(autonat::Event::StatusChanged { new, .. }) => {
+                tracing::info!(status = ?new, "reachability");
+                self.relays.set_private(matches!(new, autonat::NatStatus::Private));
+                self.reserve(Instant::now());
+            }
+            BehaviourEvent::Dcutr(event) => {
+                tracing::debug!(peer = %event.remote_peer_id, ok = event.result.is_ok(), "punched");
+            }
+            _ => {}
+        }
+    }
+
+    fn gossip_event(&mut self, event: gossipsub::Event) {
+        match event {
+            gossipsub::Event::Message { propagation_source, message_id, message } => {
+                let now = (Offers::now(), Instant::now());
+                let verdict = self.gossip.judge(&message, propagation_source, now);
+                let behaviour = &mut self.swarm.behaviour_mut().gossip;
+                let _ = behaviour.report_message_validation_result(
+                    &message_id,
+                    &propagation_source,
+                    verdict,
+                );
+            }
+            gossipsub::Event::Subscribed { .. } => {
+                self.gossip.subscribed(Instant::now());
+                self.wake();
+            }
+            _ => {}
+        }
+    }
+
+    fn pinged(&mut self, event: ping::Event) {
+        match event.result {
+            Ok(rtt) => self.connections.measured(&event.peer, event.connection, rtt),
+            Err(ping::Failure::Timeout) => {
+                // TCP alone would hold on to a machine that lost power for many minutes.
+                tracing::debug!(peer = %event.peer, "closing a connection that does not answer");
+                self.swarm.close_connection(event.connection);
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn identified(&mut self, peer: PeerId, info: identify::Info) {
+        if info.protocols.contains(&KAD) {
+            let known = addresses::dialable_of(info.listen_addrs, &peer, &self.listening);
+            for address in known.into_iter().take(IDENTIFIED_ADDRESSES_MAX) {
+                self.swarm.behaviour_mut().kad.add_address(&peer, address);
+            }
+        }
+        if info.protocols.contains(&HOP) {
+            self.relays.found(peer);
+            self.reserve(Instant::now());
+        }
+    }
+}

@@ -1,0 +1,58 @@
+use arknet_types::{KeyPair, NetworkId};
+use libp2p::Multiaddr;
+
+use crate::limits::MeshLimits;
+
+/// When to reserve a place on a relay, so that others can reach this node through it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum RelayReserve {
+    /// When the node serves and nobody can reach it otherwise: it does not listen, or others found
+    /// it behind a NAT.
+    #[default]
+    Auto,
+    /// In any case.
+    Always,
+    /// In no case.
+    Never,
+}
+
+/// What a mesh is started with.
+#[derive(Clone, Debug)]
+pub struct MeshOptions {
+    /// The peer key.
+    pub key: KeyPair,
+    /// The network whose offers count.
+    pub network: NetworkId,
+    /// Where to listen; nowhere for a pure client.
+    pub listen: Vec<Multiaddr>,
+    /// Addresses at which the operator says this node can be reached.
+    pub external: Vec<Multiaddr>,
+    /// The peers to connect to first. Each address ends in `/p2p/` and the peer id.
+    pub seeds: Vec<Multiaddr>,
+    /// Whether to relay for others.
+    pub relay_server: bool,
+    /// When to be relayed by others.
+    pub relay_reserve: RelayReserve,
+    /// Whether to accept request streams.
+    pub serve: bool,
+    /// What the mesh holds at most.
+    pub limits: MeshLimits,
+}
+
+impl MeshOptions {
+    /// A pure client without seeds, with the default limits.
+    #[must_use]
+    pub fn new(key: KeyPair, network: NetworkId) -> Self {
+        Self {
+            key,
+            network,
+            listen: vec![],
+            external: vec![],
+            seeds: vec![],
+            relay_server: false,
+            relay_reserve: RelayReserve::Auto,
+            serve: false,
+            limits: MeshLimits::default(),
+        }
+    }
+}
