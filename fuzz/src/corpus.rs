@@ -1,0 +1,103 @@
+//! Good inputs to begin with: those of the golden vectors, and a few written here.
+
+use std::{fs, path::Path};
+
+use anyhow::Context;
+use serde_json::Value;
+
+/// The bytes under `field` of each case in a vector file.
+pub(crate) fn bytes(file: &str, field: &str) -> anyhow::Result<Vec<Vec<u8>>> {
+    let fields = list(file, "cases", |case| case[field].as_str())?;
+    fields.iter().map(|digits| hex::decode(digits).context("a vector that is not hex")).collect()
+}
+
+/// The text under `field` of each case in a vector file.
+pub(crate) fn texts(file: &str, field: &str) -> anyhow::Result<Vec<Vec<u8>>> {
+    let fields = list(file, "cases", |case| case[field].as_str())?;
+    Ok(fields.into_iter().map(String::into_bytes).collect())
+}
+
+/// The texts a vector file says are good.
+pub(crate) fn accepted(file: &str) -> anyhow::Result<Vec<Vec<u8>>> {
+    let texts = list(file, "accepted", Value::as_str)?;
+    Ok(texts.into_iter().map(String::into_bytes).collect())
+}
+
+fn list(
+    file: &str,
+    name: &str,
+    item: impl Fn(&Value) -> Option<&str>,
+) -> anyhow::Result<Vec<String>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spec/vectors").join(file);
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let document: Value = serde_json::from_str(&text).context("reading a vector file")?;
+    let items = document[name].as_array().context("a vector file without cases")?;
+    items.iter().map(|i| item(i).map(str::to_owned).context("a case without its field")).collect()
+}
+
+/// Bodies of `POST /v1/chat/completions`.
+pub(crate) fn chats() -> Vec<Vec<u8>> {
+    [
+        r#"{"model":"arknet/tiny","messages":[{"role":"user","content":"hi"}]}"#,
+        r#"{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[
+            {"role":"system","content":"Be brief."},
+            {"role":"user","content":[{"type":"text","text":"caf\u00e9 \ud83d\udc4b"}]},
+            {"role":"assistant","content":null},{"role":"tool","content":"1"}]}"#,
+        r#"{"model":"m","temperature":0.7,"top_p":0.9,"max_tokens":16,"stop":["a","b"],"seed":7,
+            "presence_penalty":-2,"frequency_penalty":1.5,"logit_bias":{"50256":-100},"n":1,
+            "messages":[{"role":"user","content":"x"}]}"#,
+        r#"{"model":"m","stop":"x","max_completion_tokens":1,"user":"u",
+            "messages":[{"role":"user","content":"x","name":"n"}]}"#,
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
+}
+
+/// Bodies of `POST /v1/completions`.
+pub(crate) fn completions() -> Vec<Vec<u8>> {
+    [
+        r#"{"model":"arknet/tiny","prompt":"Once upon a time"}"#,
+        r#"{"model":"m","prompt":["one"],"max_tokens":3,"stream":true,"temperature":0}"#,
+        r#"{"model":"m","prompt":"x","stop":["\n"],"logit_bias":{"1":1.5},"echo":false}"#,
+    ]
+    .map(|text| text.as_bytes().to_vec())
+    .to_vec()
+}
+
+/// A whole GGUF description without tensors, a few hundred bytes: every change hits something.
+pub(crate) fn gguf() -> Vec<u8> {
+    const U32: u32 = 4;
+    const TEXT: u32 = 8;
+    const ARRAY: u32 = 9;
+    let mut out = b"GGUF".to_vec();
+    out.extend(3_u32.to_le_bytes());
+    out.extend([0_u64, 7].map(u64::to_le_bytes).concat());
+    let key = |out: &mut Vec<u8>, name: &str, kind: u32| {
+        text(out, name);
+        out.extend(kind.to_le_bytes());
+    };
+    key(&mut out, "general.architecture", TEXT);
+    text(&mut out, "x");
+    for (name, value) in [
+        ("x.context_length", 2048_u32),
+        ("x.block_count", 3),
+        ("x.embedding_length", 64),
+        ("x.attention.head_count", 4),
+    ] {
+        key(&mut out, name, U32);
+        out.extend(value.to_le_bytes());
+    }
+    key(&mut out, "tokenizer.ggml.tokens", ARRAY);
+    out.extend(TEXT.to_le_bytes());
+    out.extend(2_u64.to_le_bytes());
+    text(&mut out, "a");
+    text(&mut out, "b");
+    key(&mut out, "tokenizer.chat_template", TEXT);
+    text(&mut out, "{{ messages }}");
+    out
+}
+
+fn text(out: &mut Vec<u8>, text: &str) {
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text.as_bytes());
+}

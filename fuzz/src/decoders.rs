@@ -1,0 +1,100 @@
+//! Everything that turns bytes of strangers into values.
+
+use arknet_engine::gguf::GgufInfo;
+use arknet_gateway::openai;
+use arknet_types::{
+    Delegation, FrameHeader, InferRequest, KeyPair, NetworkId, Offer, PublicKey, Refusal, Reply,
+    Request, SeedFile, Timestamp, decode, encode, limits::REQUEST_FRAME_BYTES_MAX,
+};
+use borsh::{BorshDeserialize, BorshSerialize};
+
+use crate::corpus;
+
+/// One decoder and good inputs for it.
+#[derive(Debug)]
+pub struct Decoder {
+    /// What it reads.
+    pub name: &'static str,
+    /// Inputs it accepts.
+    pub corpus: Vec<Vec<u8>>,
+    /// Reads bytes and says whether it accepted them.
+    pub accepts: fn(&[u8]) -> bool,
+}
+
+/// All of them.
+pub fn decoders() -> anyhow::Result<Vec<Decoder>> {
+    let with = |name, corpus, accepts| Decoder { name, corpus, accepts };
+    let offers = corpus::bytes("offer.json", "bytes")?;
+    let gguf = vec![corpus::gguf()];
+    Ok(vec![
+        with("Delegation", corpus::bytes("delegation.json", "bytes")?, canonical::<Delegation>),
+        with("FrameHeader", corpus::bytes("reply.json", "frame")?, frame_header),
+        with("InferRequest", corpus::bytes("infer.json", "bytes")?, infer),
+        with("KeyPair (file)", corpus::bytes("identity.json", "key_file")?, key_file),
+        with("Offer", offers.clone(), canonical::<Offer>),
+        with("Offer (signed)", offers, signed_offer),
+        with("PublicKey (bytes)", corpus::bytes("identity.json", "peer_id_bytes")?, peer_bytes),
+        with("PublicKey (text)", corpus::texts("identity.json", "peer_id")?, peer_text),
+        with("Refusal", corpus::bytes("refusal.json", "bytes")?, canonical::<Refusal>),
+        with("Reply", corpus::bytes("reply.json", "bytes")?, canonical::<Reply>),
+        with("Request", corpus::bytes("request.json", "bytes")?, canonical::<Request>),
+        with("SeedFile", corpus::accepted("seeds.json")?, seed_file),
+        with("GGUF", gguf, |bytes| GgufInfo::parse(bytes, bytes.len() as u64).is_ok()),
+        with("chat completions", corpus::chats(), |bytes| openai::chat(bytes).is_ok()),
+        with("completions", corpus::completions(), |bytes| openai::completion(bytes).is_ok()),
+    ])
+}
+
+/// What is accepted must be the one encoding of its value.
+fn canonical<T: BorshSerialize + BorshDeserialize>(bytes: &[u8]) -> bool {
+    decode::<T>(bytes).is_ok_and(|value| {
+        assert_eq!(encode(&value), bytes, "a second encoding was accepted");
+        true
+    })
+}
+
+fn infer(bytes: &[u8]) -> bool {
+    canonical::<InferRequest>(bytes)
+        && decode::<InferRequest>(bytes).is_ok_and(|infer| infer.check().is_ok())
+}
+
+fn frame_header(bytes: &[u8]) -> bool {
+    bytes.first_chunk().is_some_and(|header| {
+        FrameHeader::parse(*header, REQUEST_FRAME_BYTES_MAX).is_ok_and(|header| {
+            assert!(header.body_bytes <= REQUEST_FRAME_BYTES_MAX, "the limit holds");
+            true
+        })
+    })
+}
+
+fn key_file(bytes: &[u8]) -> bool {
+    KeyPair::from_file_bytes(bytes).is_ok_and(|key| {
+        assert_eq!(&key.to_file_bytes()[..], bytes, "a damaged key was accepted");
+        true
+    })
+}
+
+fn signed_offer(bytes: &[u8]) -> bool {
+    // The network and the time of the vectors.
+    let network = NetworkId::new("arknet-test-1").expect("a good name");
+    Offer::parse(bytes, &network, Timestamp(1_735_689_600_000)).is_ok()
+}
+
+fn peer_bytes(bytes: &[u8]) -> bool {
+    PublicKey::from_peer_id_bytes(bytes).is_ok_and(|key| {
+        assert_eq!(&key.peer_id_bytes()[..], bytes, "two ids for one key");
+        true
+    })
+}
+
+fn peer_text(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    PublicKey::from_peer_id(text).is_ok_and(|key| {
+        assert_eq!(key.peer_id(), text, "two ids for one key");
+        true
+    })
+}
+
+fn seed_file(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| SeedFile::parse(text).is_ok())
+}
