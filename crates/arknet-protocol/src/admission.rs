@@ -291,6 +291,8 @@ impl Admission {
             return Err(refuse(RefusalCode::Replayed, "this request was seen before"));
         }
         session.last_sent_at = session.last_sent_at.max(request.body.sent_at);
+        // A wallet may sign several delegations for one session: the money counts until the last ends.
+        session.expires_at = session.expires_at.max(delegation.expires_at);
         session.reserved = session.reserved.checked_add(reserved).expect("below the cap");
         session.running += 1;
         if self.verified.len() < VERIFIED_MAX {

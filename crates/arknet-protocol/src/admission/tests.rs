@@ -231,6 +231,24 @@ fn money_is_remembered_as_long_as_the_session_lives() {
 }
 
 #[test]
+fn spending_is_remembered_until_the_last_delegation_of_a_session_ends() {
+    let mut fixture = Fixture::new();
+    let mut gate = Admission::new(fixture.policy.clone());
+    let long = fixture.delegation.clone();
+    fixture.delegation.expires_at = START.plus_ms(1_000);
+    let short = fixture.admit(&mut gate, 1, now()).unwrap();
+    gate.settle(&short, USAGE);
+    fixture.delegation = long;
+    fixture.nonce += 1;
+    let spent = fixture.admit(&mut gate, 8, now()).unwrap();
+    gate.settle(&spent, USAGE);
+    fixture.sent_at = now().plus_ms(60_000);
+    fixture.nonce += 1;
+    let refusal = fixture.admit(&mut gate, 8, fixture.sent_at).unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::CapExceeded);
+}
+
+#[test]
 fn strangers_and_unknown_models_are_refused_in_that_order() {
     let mut fixture = Fixture::new();
     fixture.policy.who = Who::Only(BTreeSet::new());
