@@ -7,16 +7,19 @@
 //! - [`Router`]: which offer a request goes to, and which one next when that fails.
 //! - [`Admission`]: the one gate every remote request passes.
 //! - [`SlotQueue`]: who runs now, who waits, who is told to come again.
+//! - [`Horizon`]: what survives a restart, so that a replay does not.
 //! - [`Backoff`]: when to try a failed connection again.
 
 pub mod admission;
 mod backoff;
+mod horizon;
 pub mod offers;
 pub mod routing;
 pub mod slots;
 
 pub use admission::{Admission, Admitted, CheckedRequest, Policy, Price, Who, usage_bound};
 pub use backoff::Backoff;
+pub use horizon::Horizon;
 pub use offers::{Inserted, OfferTable};
 pub use routing::{Choice, Router};
 pub use slots::{Asker, Placement, SlotQueue, Ticket};

@@ -133,6 +133,12 @@ impl Router {
         }
     }
 
+    /// Requests of this node under way, over all peers.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.measured.values().map(|m| m.in_flight).sum()
+    }
+
     /// The request to `peer` is over, however it ended.
     pub fn on_ended(&mut self, peer: &PublicKey) {
         if let Some(measured) = self.measured.get_mut(peer) {
