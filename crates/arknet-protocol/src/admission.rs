@@ -254,7 +254,12 @@ impl Admission {
         let Some(price) = price else {
             return Err(refuse(RefusalCode::UnknownModel, "this model is not served here"));
         };
-        if request.body.sent_at <= self.forgotten_until {
+        // The check was made outside any lock: time may have passed since.
+        let (sent_at, ends_at) = (request.body.sent_at, request.delegation.body.expires_at);
+        if now.since_ms(sent_at) > CLOCK_SKEW_MS_MAX || now >= ends_at {
+            return Err(refuse(RefusalCode::Expired, "it took too long to check; try again"));
+        }
+        if sent_at <= self.forgotten_until {
             return Err(refuse(
                 RefusalCode::Expired,
                 "older than what this node remembers; try again",

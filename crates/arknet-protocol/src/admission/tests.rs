@@ -249,6 +249,22 @@ fn spending_is_remembered_until_the_last_delegation_of_a_session_ends() {
 }
 
 #[test]
+fn what_was_fresh_when_checked_must_be_fresh_when_admitted() {
+    let mut fixture = Fixture::new();
+    let ends_at = now().plus_ms(2 * CLOCK_SKEW_MS_MAX);
+    fixture.delegation.expires_at = ends_at;
+    let mut gate = Admission::new(fixture.policy.clone());
+    let too_old = now().plus_ms(CLOCK_SKEW_MS_MAX + 1);
+    for (sent_at, late) in [(now(), too_old), (Timestamp(ends_at.0 - 1), ends_at)] {
+        fixture.sent_at = sent_at;
+        let checked = fixture.check(sent_at).unwrap();
+        let refused = gate.admit(checked, Some(Price::default()), USAGE, late).unwrap_err();
+        assert_eq!(refused.code, RefusalCode::Expired);
+    }
+    assert_eq!(gate.sessions(), 0);
+}
+
+#[test]
 fn strangers_and_unknown_models_are_refused_in_that_order() {
     let mut fixture = Fixture::new();
     fixture.policy.who = Who::Only(BTreeSet::new());
