@@ -28,7 +28,23 @@ pub(crate) fn check(root: &Path, tree: &Tree) -> anyhow::Result<Vec<Problem>> {
         problems.extend(check_forbidden(package, names, &graph(root, package)?));
     }
     problems.extend(check_single(tree.text("Cargo.lock")));
+    let reasons = tables::first_names(document, "dependencies").unwrap_or_default();
+    problems.extend(check_reasons(&reasons, tree.text("Cargo.toml"))?);
     Ok(problems)
+}
+
+/// Everything we build on has a reason, and nothing else has one.
+fn check_reasons(reasons: &[&str], manifest: &str) -> anyhow::Result<Vec<Problem>> {
+    let manifest: toml::Table = manifest.parse().context("reading Cargo.toml")?;
+    let dependencies = manifest.get("workspace").and_then(|table| table.get("dependencies"));
+    let dependencies = dependencies.and_then(toml::Value::as_table).context("no dependencies")?;
+    let others = dependencies.iter().filter(|(_, value)| value.get("path").is_none());
+    let others: Vec<&str> = others.map(|(name, _)| name.as_str()).collect();
+    let without = others.iter().filter(|name| !reasons.contains(name));
+    let without = without.map(|name| format!("dependencies: `{name}` has no reason"));
+    let gone = reasons.iter().filter(|name| !others.contains(name));
+    let gone = gone.map(|name| format!("dependencies: nothing builds on `{name}`"));
+    Ok(without.chain(gone).map(|what| Problem::new(HOME, 0, what)).collect())
 }
 
 /// One of our crates and those of ours it builds with; what only its tests use is left out.
@@ -171,6 +187,14 @@ mod tests {
         let graph = BTreeSet::from(["tokio-util".to_owned(), "mio".to_owned()]);
         assert_eq!(check_forbidden("a", &["tokio", "rand"], &graph), []);
         assert_eq!(check_forbidden("a", &["tokio", "mio"], &graph).len(), 1);
+    }
+
+    #[test]
+    fn what_we_build_on_has_a_reason() {
+        let manifest = "[workspace.dependencies]\na = \"1\"\nours = { path = \"x\" }\n";
+        assert_eq!(check_reasons(&["a"], manifest).unwrap(), []);
+        assert_eq!(check_reasons(&[], manifest).unwrap().len(), 1);
+        assert_eq!(check_reasons(&["a", "b"], manifest).unwrap().len(), 1);
     }
 
     #[test]

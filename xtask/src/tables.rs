@@ -4,20 +4,33 @@
 /// name in the first cell, and the names in the second. Names stand in backticks; a second cell
 /// without any is its words.
 pub(crate) fn rows<'a>(document: &'a str, name: &str) -> Option<Vec<(&'a str, Vec<&'a str>)>> {
+    cells(document, name)?
+        .map(|(first, second)| {
+            let mut values = names(second);
+            if values.is_empty() {
+                values.push(second.trim());
+            }
+            Some((*names(first).first()?, values))
+        })
+        .collect()
+}
+
+/// All names in the first cells of the same kind of table.
+pub(crate) fn first_names<'a>(document: &'a str, name: &str) -> Option<Vec<&'a str>> {
+    Some(cells(document, name)?.flat_map(|(first, _)| names(first)).collect())
+}
+
+fn cells<'a>(
+    document: &'a str,
+    name: &str,
+) -> Option<impl Iterator<Item = (&'a str, &'a str)> + use<'a>> {
     let (_, rest) = document.split_once(&format!("<!-- {name}:begin -->"))?;
     let (table, _) = rest.split_once(&format!("<!-- {name}:end -->"))?;
     let rows = table.lines().filter(|line| line.starts_with('|')).skip(2);
-    rows.map(|row| {
+    Some(rows.filter_map(|row| {
         let mut cells = row.trim().trim_matches('|').split('|');
-        let first = names(cells.next()?);
-        let second = cells.next()?;
-        let mut values = names(second);
-        if values.is_empty() {
-            values.push(second.trim());
-        }
-        Some((*first.first()?, values))
-    })
-    .collect()
+        Some((cells.next()?, cells.next()?))
+    }))
 }
 
 fn names(cell: &str) -> Vec<&str> {
@@ -34,5 +47,6 @@ mod tests {
                         | `s` | nothing |\n<!-- t:end -->\n| `y` | `no` |\n";
         assert_eq!(rows(document, "t"), Some(vec![("p", vec!["q", "r"]), ("s", vec!["nothing"])]));
         assert_eq!(rows(document, "u"), None);
+        assert_eq!(first_names(document, "t"), Some(vec!["p", "s"]));
     }
 }
