@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path, process::Command};
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use crate::{Problem, Tree, tables};
+use crate::{Problem, Tree, tables, unused};
 
 /// The document that holds both tables.
 const HOME: &str = "ARCHITECTURE.md";
@@ -23,7 +23,9 @@ pub(crate) fn check(root: &Path, tree: &Tree) -> anyhow::Result<Vec<Problem>> {
             "the tables `crate-edges` and `forbidden` are gone",
         )]);
     };
-    let mut problems = check_edges(&edges, &our_crates(&metadata(root)?));
+    let metadata = metadata(root)?;
+    let mut problems = check_edges(&edges, &our_crates(&metadata));
+    problems.extend(unused::check(root, &metadata, tree)?);
     for (package, names) in &forbidden {
         problems.extend(check_forbidden(package, names, &graph(root, package)?));
     }

@@ -1,4 +1,4 @@
-//! Checks of the repository that the compiler does not make. `cargo xtask tidy` runs them all in
+//! Checks of the repository that the compiler does not make. `cargo run -p xtask -- tidy` runs them all in
 //! seconds; a test of this crate runs them too.
 //!
 //! Each check is a plain function from text to [`Problem`]s, so that its own tests need no tree.
@@ -13,6 +13,7 @@ mod test_run;
 mod text;
 mod tidy;
 mod tree;
+mod unused;
 
 pub use test_run::test;
 pub use tidy::tidy;

@@ -1,6 +1,6 @@
 //! Whether `spec/wire.md` lists what the code has.
 
-use crate::{Problem, Tree};
+use crate::{Problem, Tree, text::holds_word};
 
 const REFUSAL: &str = "crates/arknet-types/src/refusal.rs";
 const LIMITS: &str = "crates/arknet-types/src/limits.rs";
@@ -74,13 +74,6 @@ fn snake(name: &str) -> String {
         out.extend(c.to_lowercase());
     }
     out
-}
-
-fn holds_word(text: &str, word: &str) -> bool {
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    text.match_indices(word).any(|(at, _)| {
-        !text[..at].ends_with(is_word) && !text[at + word.len()..].starts_with(is_word)
-    })
 }
 
 #[cfg(test)]

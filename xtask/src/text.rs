@@ -50,6 +50,14 @@ fn holds_absolute(line: &str, path: &str) -> bool {
     })
 }
 
+/// Whether `word` stands in `text` as a whole word.
+pub(crate) fn holds_word(text: &str, word: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(word).any(|(at, _)| {
+        !text[..at].ends_with(is_word) && !text[at + word.len()..].starts_with(is_word)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
