@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::{File, Problem, Tree};
+use crate::{File, Problem, Tree, text::holds_word};
 
 const FILE_LINES_MAX: usize = 800;
 const FN_LINES_MAX: usize = 70;
@@ -11,6 +11,22 @@ const SOURCES: [&str; 7] = ["rs", "py", "ts", "js", "mjs", "sh", "toml"];
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: [&str; 9] =
     ["common", "helper", "helpers", "manager", "managers", "misc", "util", "utils", "stuff"];
+
+/// Crates whose results depend on their arguments alone. That they build on nothing that does I/O is
+/// checked elsewhere; the standard library is left.
+const PURE: [&str; 2] = ["crates/arknet-types/src/", "crates/arknet-protocol/src/"];
+/// What they may not name. Maps with random order are among it: order must not depend on chance.
+const IMPURE: [&str; 9] = [
+    "HashMap",
+    "HashSet",
+    "Instant",
+    "SystemTime",
+    "std::env",
+    "std::fs",
+    "std::net",
+    "std::process",
+    "std::thread",
+];
 
 /// The checks that need one file alone.
 pub(crate) fn check(file: &File) -> Vec<Problem> {
@@ -34,6 +50,12 @@ pub(crate) fn check(file: &File) -> Vec<Problem> {
             && let Some(found) = line.chars().find(|c| !c.is_ascii())
         {
             let what = format!("{found:?} in a source file: write it as an escape");
+            problems.push(Problem::new(&file.path, at, what));
+        }
+        if PURE.iter().any(|folder| file.path.starts_with(folder))
+            && let Some(found) = IMPURE.iter().find(|name| holds_word(line, name))
+        {
+            let what = format!("`{found}` in a crate that is given all it needs to know");
             problems.push(Problem::new(&file.path, at, what));
         }
         if is_unnumbered_todo(line) {
@@ -175,6 +197,14 @@ mod tests {
     fn sources_are_ascii() {
         assert_eq!(problems("a.rs", "let a = \"\u{e9}\";").len(), 1);
         assert_eq!(problems("a.py", "a = \"\u{e9}\""), [""; 0]);
+    }
+
+    #[test]
+    fn pure_crates_name_no_clock() {
+        let clock = "let now = Instant::now();";
+        assert_eq!(problems("crates/arknet-protocol/src/a.rs", clock).len(), 1);
+        assert_eq!(problems("crates/arknet-mesh/src/a.rs", clock), [""; 0]);
+        assert_eq!(problems("crates/arknet-types/src/a.rs", "// at this Instantly"), [""; 0]);
     }
 
     #[test]
