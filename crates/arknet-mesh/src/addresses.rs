@@ -204,12 +204,12 @@ mod tests {
 
     #[test]
     fn loopback_is_announced_only_where_there_is_nothing_else() {
-        let loopback = parse("/ip4/127.0.0.1/tcp/1");
-        let interface = parse("/ip4/192.168.1.2/tcp/1");
-        let external = parse("/dns/node.example/tcp/1");
-        assert_eq!(announced(&[], std::slice::from_ref(&loopback)), [loopback.clone()]);
-        let both = [loopback, interface.clone()];
-        assert_eq!(announced(&[], &both), [interface.clone()]);
-        assert_eq!(announced(std::slice::from_ref(&external), &both), [external, interface]);
+        let loopback = [parse("/ip4/127.0.0.1/tcp/1")];
+        let interface = [parse("/ip4/192.168.1.2/tcp/1")];
+        let external = [parse("/dns/node.example/tcp/1")];
+        assert_eq!(announced(&[], &loopback), loopback);
+        let both = [loopback, interface.clone()].concat();
+        assert_eq!(announced(&[], &both), interface);
+        assert_eq!(announced(&external, &both), [external.clone(), interface].concat());
     }
 }

@@ -14,6 +14,8 @@ use crate::{
     limits::DIAL_STAGE,
 };
 
+/// Dials to one peer that go on at the same time.
+const IN_FLIGHT_MAX: usize = 6;
 /// Milliseconds before a lost seed or peer is dialled again, first and longest.
 const BACKOFF_MS: (u64, u64) = (500, 30_000);
 
@@ -100,8 +102,11 @@ impl Dialer {
     /// Dials a peer that somebody needs now.
     pub(crate) fn once(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, now: Instant) {
         let target = self.target(peer, Why::Once, now);
+        let is_news = addresses.iter().any(|address| !target.addresses.contains(address));
         target.learn(addresses);
-        target.dial_now(now);
+        if is_news || matches!(target.state, State::Waiting { .. }) {
+            target.dial_now(now);
+        }
     }
 
     /// Keeps only those peers with offers for which `keep` holds.
@@ -210,9 +215,18 @@ impl Target {
         }
     }
 
+    /// Tries all addresses from now on, whatever is still being tried: a dial to where a peer was
+    /// before its restart may take seconds to fail.
     fn dial_now(&mut self, now: Instant) {
-        if let State::Waiting { until } = &mut self.state {
-            *until = now;
+        match &mut self.state {
+            State::Connected => {}
+            State::Waiting { until } => *until = now,
+            State::Dialing { stages: rest, in_flight, next_at } => {
+                if *in_flight < IN_FLIGHT_MAX {
+                    *rest = stages(&self.addresses);
+                    *next_at = now;
+                }
+            }
         }
     }
 

@@ -40,7 +40,8 @@ impl SwarmLoop {
                 peer_id, connection_id, num_established, cause, ..
             } => {
                 tracing::debug!(peer = %peer_id, ?cause, num_established, "connection closed");
-                self.closed(peer_id, connection_id, num_established == 0);
+                let failed = cause.is_some();
+                self.closed(peer_id, connection_id, num_established == 0, failed);
             }
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
                 if let Some(peer) = self.dials.remove(&connection_id) {
@@ -80,14 +81,8 @@ impl SwarmLoop {
         for reply in self.waiting.remove(&peer).into_iter().flatten() {
             let _ = reply.send(Ok(()));
         }
-        if let Some(key) = addresses::public_key(&peer)
-            && self.offers.with(|table| table.get(&key).is_some())
-        {
-            // This also plans anew: streams are opened ahead as soon as the connection stands.
-            self.offers.mark(&key, true);
-        } else {
-            self.tend_lanes(Instant::now());
-        }
+        self.mark(&peer, true);
+        self.tend_lanes(Instant::now());
         if is_first && endpoint.is_dialer() {
             self.ask_for_offers(peer);
         }
@@ -105,10 +100,16 @@ impl SwarmLoop {
         }
     }
 
-    fn closed(&mut self, peer: PeerId, id: ConnectionId, was_last: bool) {
+    fn closed(&mut self, peer: PeerId, id: ConnectionId, was_last: bool, failed: bool) {
         self.connections.remove(&peer, id);
         if was_last {
             self.relays.lost(&peer);
+            if failed && self.serving.contains(&peer) {
+                // Out of routing until the dial that follows says otherwise: over QUIC a dead peer
+                // takes seconds to be known as dead, and no request should wait for that. A
+                // connection that nobody keeps may end without meaning anything.
+                self.mark(&peer, false);
+            }
             self.dialer.disconnected(&peer, Instant::now());
             self.wake();
         } else {

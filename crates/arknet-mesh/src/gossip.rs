@@ -151,7 +151,7 @@ impl Gossip {
     /// Somebody new listens: our offer goes out again, not more than once in the interval.
     pub(crate) fn subscribed(&mut self, now: Instant) {
         let earliest = self.published_at.map_or(now, |at| at + REPUBLISH_INTERVAL);
-        self.publish_due.get_or_insert(earliest.max(now));
+        self.publish_due.get_or_insert_with(|| earliest.max(now));
     }
 
     /// When our offer is to be published again.

@@ -154,7 +154,7 @@ impl SwarmLoop {
                 event = self.swarm.select_next_some() => self.event(event),
             }
         }
-        self.close().await;
+        Box::pin(self.close()).await;
     }
 
     fn command(&mut self, command: Command) {
@@ -274,13 +274,18 @@ impl SwarmLoop {
         {
             return;
         }
-        if let Some(key) = addresses::public_key(&peer)
-            && self.serving.contains(&peer)
-        {
-            self.offers.mark(&key, false);
-        }
+        self.mark(&peer, false);
         for reply in self.waiting.remove(&peer).into_iter().flatten() {
             let _ = reply.send(Err(OpenError::Unreachable));
+        }
+    }
+
+    /// Takes a peer out of routing, or back into it. This also plans anew.
+    pub(super) fn mark(&self, peer: &PeerId, reachable: bool) {
+        if let Some(key) = addresses::public_key(peer)
+            && self.offers.with(|table| table.get(&key).is_some())
+        {
+            self.offers.mark(&key, reachable);
         }
     }
 

@@ -83,6 +83,19 @@ fn a_fresh_offer_of_a_lost_peer_is_dialled_at_once() {
 }
 
 #[test]
+fn news_of_a_peer_does_not_wait_for_a_dial_to_its_old_address() {
+    let now = Instant::now();
+    let mut dialer = Dialer::new(7);
+    dialer.offer(peer(1), vec![parse(QUIC)], 1, now);
+    assert_eq!(dialer.poll(now), dial(peer(1), QUIC));
+    dialer.offer(peer(1), vec![parse(TCP)], 2, now);
+    assert_eq!(dialer.poll(now), dial(peer(1), TCP));
+    assert_eq!(dialer.failed(&peer(1), now), Failed::NotYet, "the other goes on");
+    dialer.connected(&peer(1));
+    assert_eq!(dialer.next_wakeup(), None);
+}
+
+#[test]
 fn peers_without_offers_are_forgotten_and_seeds_are_not() {
     let now = Instant::now();
     let mut dialer = Dialer::new(7);

@@ -23,7 +23,7 @@ pub(crate) enum Taken {
 #[derive(Clone)]
 pub(crate) struct Lanes {
     bounds: WarmBounds,
-    peers: Arc<Mutex<HashMap<PeerId, Vec<(ConnectionId, Arc<Lane>)>>>>,
+    peers: Arc<Mutex<Peers>>,
 }
 
 type Peers = HashMap<PeerId, Vec<(ConnectionId, Arc<Lane>)>>;

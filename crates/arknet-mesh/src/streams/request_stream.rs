@@ -82,20 +82,7 @@ impl RequestStream {
 
     /// Reads the body of one frame.
     pub async fn read_raw(&mut self, body_bytes_max: usize) -> Result<Vec<u8>, FrameError> {
-        let header = loop {
-            if let Some(header) = self.unread().first_chunk() {
-                break FrameHeader::parse(*header, body_bytes_max)?;
-            }
-            if self.fill().await? == 0 {
-                let between_frames = self.unread().is_empty();
-                return Err(if between_frames {
-                    FrameError::Closed
-                } else {
-                    FrameError::Truncated
-                });
-            }
-        };
-        let end = FrameHeader::BYTES + header.body_bytes;
+        let end = FrameHeader::BYTES + self.next_length(body_bytes_max).await?;
         while self.unread().len() < end {
             if self.fill().await? == 0 {
                 return Err(FrameError::Truncated);
@@ -104,6 +91,20 @@ impl RequestStream {
         let body = self.unread()[FrameHeader::BYTES..end].to_vec();
         self.consume(end);
         Ok(body)
+    }
+
+    /// Waits for the next frame and tells how long its body is, without reading it: a server
+    /// decides then what memory it has for it.
+    pub async fn next_length(&mut self, body_bytes_max: usize) -> Result<usize, FrameError> {
+        loop {
+            if let Some(header) = self.unread().first_chunk() {
+                return Ok(FrameHeader::parse(*header, body_bytes_max)?.body_bytes);
+            }
+            if self.fill().await? == 0 {
+                let between_frames = self.unread().is_empty();
+                return Err(if between_frames { FrameError::Closed } else { FrameError::Truncated });
+            }
+        }
     }
 
     /// Returns when the peer has ended, reset or lost the stream, or sends more than it may. A
