@@ -1,0 +1,59 @@
+//! Runs seeds of the simulator: `arknet-sim --seeds N`, or `arknet-sim --seed 0x..` for one.
+
+use std::{
+    env,
+    io::{Write, stderr, stdout},
+    process::ExitCode,
+};
+
+use arknet_sim::{Sim, run_seed, run_seeds};
+
+const USAGE: &str = "usage: arknet-sim [--seeds N] [--seed 0x..]\n";
+
+enum Order {
+    One(u64),
+    Many(u64),
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let Some(order) = parse(&arguments) else {
+        let _ = stderr().write_all(USAGE.as_bytes());
+        return ExitCode::from(2);
+    };
+    let result = match order {
+        Order::One(seed) => {
+            Sim::new(seed, None).telling().run().and_then(|_| Ok(vec![run_seed(seed)?]))
+        }
+        Order::Many(count) => run_seeds(0, count, 2),
+    };
+    let (code, text) = match result {
+        Ok(reports) => {
+            let events: u64 = reports.iter().map(|r| r.events).sum();
+            let mut text = format!("{} seeds, each twice, {events} events\n", reports.len());
+            if let [report] = &reports[..] {
+                text += &format!("{report:#x?}\n");
+            }
+            (ExitCode::SUCCESS, text)
+        }
+        Err(violation) => (ExitCode::FAILURE, format!("{violation}\n")),
+    };
+    let written = stdout().write_all(text.as_bytes());
+    if written.is_ok() { code } else { ExitCode::FAILURE }
+}
+
+fn parse(arguments: &[String]) -> Option<Order> {
+    match arguments {
+        [] => Some(Order::Many(1_000)),
+        [flag, value] if flag == "--seeds" => Some(Order::Many(number(value)?)),
+        [flag, value] if flag == "--seed" => Some(Order::One(number(value)?)),
+        _ => None,
+    }
+}
+
+fn number(text: &str) -> Option<u64> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u64::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}

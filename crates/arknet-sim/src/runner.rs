@@ -1,0 +1,65 @@
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    thread,
+};
+
+use crate::{Mutant, Report, Sim, Violation};
+
+/// Runs one seed twice: both runs must hold every rule and have the same trace.
+pub fn run_seed(seed: u64) -> Result<Report, Violation> {
+    let first = run_once(seed, None)?;
+    let second = run_once(seed, None)?;
+    if first == second {
+        return Ok(first);
+    }
+    Err(Violation { seed, what: format!("two runs differ: {first:?} and {second:?}") })
+}
+
+/// Runs one seed once, with a driver that does one thing wrong if a `mutant` is given.
+pub(crate) fn run_once(seed: u64, mutant: Option<Mutant>) -> Result<Report, Violation> {
+    let run = AssertUnwindSafe(|| Sim::new(seed, mutant).run());
+    catch_unwind(run).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+        let what = format!("a panic: {}", text.unwrap_or_default());
+        Err(Violation { seed, what })
+    })
+}
+
+/// Runs the seeds from `first` on, `count` of them, on `threads` threads. Returns the reports in
+/// the order of the seeds, or the violation with the lowest seed.
+pub fn run_seeds(first: u64, count: u64, threads: u64) -> Result<Vec<Report>, Violation> {
+    assert!(threads > 0, "somebody has to run them");
+    let lane = |lane: u64| {
+        let mine = (first..first + count).filter(move |seed| seed % threads == lane);
+        mine.map(|seed| (seed, run_seed(seed))).collect::<Vec<_>>()
+    };
+    let mut all: Vec<_> = thread::scope(|scope| {
+        let lanes: Vec<_> = (0..threads).map(|n| scope.spawn(move || lane(n))).collect();
+        let done = lanes.into_iter().map(|lane| lane.join());
+        done.flat_map(|lane| lane.expect("a run catches its panics")).collect()
+    });
+    all.sort_by_key(|(seed, _)| *seed);
+    all.into_iter().map(|(_, result)| result).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seeds within which each faulty driver must be caught.
+    const LIMIT: u64 = 300;
+
+    #[test]
+    fn every_faulty_driver_is_caught_by_the_rule_it_breaks() {
+        let mut escaped = vec![];
+        for (mutant, words) in Mutant::ALL {
+            let runs = (0..LIMIT).filter_map(|seed| run_once(seed, Some(mutant)).err());
+            match runs.into_iter().find(|violation| violation.what.contains(words)) {
+                Some(violation) => println!("{mutant:?}: {violation}"),
+                None => escaped.push(mutant),
+            }
+        }
+        assert!(escaped.is_empty(), "not caught: {escaped:?}");
+    }
+}
