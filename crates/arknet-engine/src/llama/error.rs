@@ -1,0 +1,68 @@
+use std::path::PathBuf;
+
+use crate::gguf::GgufError;
+
+/// Why a model could not be loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The native library is not ours to use.
+    #[error("llama.cpp was already started by other code in this process; use one or the other")]
+    Backend,
+    /// The memory for caches could not be had although the plan thought so.
+    #[error(
+        "{path}: no memory for {slots} contexts of {context_tokens} tokens; \
+         ask for a shorter context or fewer slots"
+    )]
+    Context {
+        /// The model file.
+        path: PathBuf,
+        /// Slots asked for.
+        slots: u16,
+        /// Context asked for.
+        context_tokens: u32,
+    },
+    /// The file is not a model, or not a whole one.
+    #[error("{path}: {cause}; download it again or choose another file")]
+    Gguf {
+        /// The model file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: GgufError,
+    },
+    /// Not even one request fits.
+    #[error(
+        "{path}: needs {needed_mib} MiB of memory and {available_mib} MiB are available; \
+         choose a smaller model, ask for a shorter context, or raise the memory limit"
+    )]
+    Memory {
+        /// The model file.
+        path: PathBuf,
+        /// What weights and the smallest cache take.
+        needed_mib: u64,
+        /// What may be taken.
+        available_mib: u64,
+    },
+    /// A model for something else than answering.
+    #[error("{path}: a {architecture} model does not continue text, so it cannot answer requests")]
+    NotCausal {
+        /// The model file.
+        path: PathBuf,
+        /// Its kind.
+        architecture: String,
+    },
+    /// The native loader says no; its reasons are in the log.
+    #[error(
+        "{path}: llama.cpp cannot load this {architecture} model (its reasons are in the log); \
+         it may need a newer version of this program, or the file may be damaged"
+    )]
+    Refused {
+        /// The model file.
+        path: PathBuf,
+        /// Its kind.
+        architecture: String,
+    },
+    /// The system would not start a thread.
+    #[error("a thread for the model could not be started")]
+    Thread(#[source] std::io::Error),
+}

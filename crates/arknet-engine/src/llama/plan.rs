@@ -1,0 +1,213 @@
+//! How long the context is and how many requests run at once, from memory.
+
+use super::LoadError;
+use crate::gguf::GgufInfo;
+
+/// Requests one model answers at once when nobody asks for another number, at most.
+const SLOTS_DEFAULT_MAX: u64 = 16;
+/// Sequences llama.cpp can hold.
+const SLOTS_MAX: u16 = 256;
+/// The context length taken when nobody asks for another; most requests are far shorter, and memory
+/// is better spent on answering several at once.
+const CONTEXT_TOKENS_DEFAULT: u32 = 8192;
+/// The shortest context worth serving.
+const CONTEXT_TOKENS_MIN: u32 = 512;
+/// llama.cpp rounds the context of each sequence up to a multiple of this.
+const CONTEXT_TOKENS_STEP: u32 = 256;
+/// Taken for the memory of a system that does not tell.
+const MEMORY_BYTES_UNKNOWN: u64 = 8 << 30;
+
+/// What of the machine and the model decides.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts {
+    /// Bytes of cache one token takes in one sequence.
+    pub kv_bytes_per_token: u64,
+    /// Bytes of the weights.
+    pub weights_bytes: u64,
+    /// The context length the model was trained on.
+    pub context_tokens_trained: u32,
+    /// Memory that could be used now.
+    pub memory_bytes_available: u64,
+}
+
+/// What the operator asks for; none leaves it to us.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wishes {
+    pub context_tokens: Option<u32>,
+    pub slots: Option<u16>,
+    pub memory_bytes_max: Option<u64>,
+}
+
+/// What is allocated.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Plan {
+    pub context_tokens: u32,
+    pub slots: u16,
+}
+
+/// Too little memory for even one request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Shortage {
+    pub needed_bytes: u64,
+    pub available_bytes: u64,
+}
+
+impl Facts {
+    pub(crate) fn of(info: &GgufInfo, memory_bytes_available: u64) -> Self {
+        Self {
+            kv_bytes_per_token: info.kv_bytes_per_token(),
+            weights_bytes: info.tensor_bytes,
+            context_tokens_trained: info.context_tokens,
+            memory_bytes_available,
+        }
+    }
+}
+
+/// Chooses context and slots.
+///
+/// A wish for a context or a number of slots is kept or refused, never changed: an operator who
+/// asks for 32,768 tokens must not find out from a user that it became 4,096. What is not asked for
+/// shrinks to fit. Without a limit from the operator, the caches of all slots together take a
+/// quarter of what is free beside the weights, because an idle node should not crowd out its owner.
+pub(crate) fn plan(facts: Facts, wishes: Wishes) -> Result<Plan, Shortage> {
+    let available_bytes = wishes
+        .memory_bytes_max
+        .unwrap_or(facts.memory_bytes_available)
+        .min(facts.memory_bytes_available);
+    let beside_weights = available_bytes.saturating_sub(facts.weights_bytes);
+    let share = match wishes.memory_bytes_max {
+        Some(_) => beside_weights,
+        None => beside_weights / 4,
+    };
+    let bytes = |context: u32, slots: u64| {
+        let padded = u64::from(context.next_multiple_of(CONTEXT_TOKENS_STEP));
+        padded.saturating_mul(facts.kv_bytes_per_token).saturating_mul(slots)
+    };
+    let slots_wished = wishes.slots.map(|slots| slots.clamp(1, SLOTS_MAX));
+    let slots_min = slots_wished.map_or(1, u64::from);
+    let context_tokens = match wishes.context_tokens {
+        Some(tokens) => tokens.max(1),
+        None => {
+            let most = facts.context_tokens_trained.clamp(1, CONTEXT_TOKENS_DEFAULT);
+            let mut tokens = most;
+            while bytes(tokens, slots_min) > share && tokens > CONTEXT_TOKENS_MIN.min(most) {
+                tokens = (tokens / 2).max(CONTEXT_TOKENS_MIN.min(most));
+            }
+            tokens
+        }
+    };
+    // What must be is held against all that is free, what we choose against our share of it.
+    let least = bytes(context_tokens, slots_min);
+    if least > beside_weights {
+        return Err(Shortage {
+            needed_bytes: least.saturating_add(facts.weights_bytes),
+            available_bytes,
+        });
+    }
+    let slots = slots_wished.unwrap_or_else(|| {
+        let fit = share.checked_div(bytes(context_tokens, 1));
+        let fit = fit.map_or(SLOTS_DEFAULT_MAX, |fit| fit.clamp(1, SLOTS_DEFAULT_MAX));
+        u16::try_from(fit).expect("clamped to 16")
+    });
+    Ok(Plan { context_tokens, slots })
+}
+
+impl Shortage {
+    pub(crate) fn into_error(self, path: &std::path::Path) -> LoadError {
+        LoadError::Memory {
+            path: path.to_owned(),
+            needed_mib: self.needed_bytes.div_ceil(1 << 20),
+            available_mib: self.available_bytes >> 20,
+        }
+    }
+}
+
+/// Memory that could be used without swapping.
+#[cfg(target_os = "linux")]
+pub(crate) fn memory_bytes_available() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    memory_bytes_available_in(&text).unwrap_or(MEMORY_BYTES_UNKNOWN)
+}
+
+/// Memory that could be used without swapping.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn memory_bytes_available() -> u64 {
+    MEMORY_BYTES_UNKNOWN
+}
+
+#[cfg(target_os = "linux")]
+fn memory_bytes_available_in(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|l| l.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    /// Qwen3-0.6B: 28 layers, 8 key and value heads of 128, two bytes each.
+    fn facts(memory_bytes_available: u64) -> Facts {
+        Facts {
+            kv_bytes_per_token: 28 * 8 * (128 + 128) * 2,
+            weights_bytes: 640 << 20,
+            context_tokens_trained: 40_960,
+            memory_bytes_available,
+        }
+    }
+
+    fn planned(available: u64, wishes: Wishes) -> (u32, u16) {
+        let plan = plan(facts(available), wishes).unwrap();
+        (plan.context_tokens, plan.slots)
+    }
+
+    #[test]
+    fn slots_follow_memory() {
+        assert_eq!(planned(20 * GIB, Wishes::default()), (8192, 5));
+        assert_eq!(planned(256 * GIB, Wishes::default()), (8192, 16));
+        assert_eq!(planned(5 * GIB, Wishes::default()), (8192, 1));
+    }
+
+    #[test]
+    fn a_context_nobody_asked_for_shrinks() {
+        assert_eq!(planned(2 * GIB, Wishes::default()), (2048, 1));
+        let tight = planned(750 << 20, Wishes::default());
+        assert_eq!(tight, (512, 1));
+    }
+
+    #[test]
+    fn wishes_are_kept_or_refused() {
+        let wishes =
+            Wishes { context_tokens: Some(32_768), slots: Some(2), memory_bytes_max: None };
+        assert_eq!(planned(20 * GIB, wishes), (32_768, 2));
+        let shortage = plan(facts(4 * GIB), wishes).unwrap_err();
+        assert!(shortage.needed_bytes > 7 * GIB, "{shortage:?}");
+        assert_eq!(shortage.available_bytes, 4 * GIB);
+    }
+
+    #[test]
+    fn a_memory_limit_is_used_whole_and_never_passed() {
+        let limit = |gib| Wishes { memory_bytes_max: Some(gib * GIB), ..Wishes::default() };
+        assert_eq!(planned(20 * GIB, limit(4)), (8192, 3));
+        assert_eq!(planned(2 * GIB, limit(64)), planned(2 * GIB, limit(2)));
+        assert!(plan(facts(20 * GIB), limit(0)).is_err());
+    }
+
+    #[test]
+    fn a_short_context_and_a_model_without_cache_are_fine() {
+        let facts = Facts { kv_bytes_per_token: 0, context_tokens_trained: 100, ..facts(GIB) };
+        let plan = plan(facts, Wishes::default()).unwrap();
+        assert_eq!((plan.context_tokens, plan.slots), (100, 16));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn available_memory_is_read() {
+        let text = "MemTotal:  24000 kB\nMemAvailable:   2048 kB\n";
+        assert_eq!(memory_bytes_available_in(text), Some(2 << 20));
+        assert_eq!(memory_bytes_available_in("MemTotal: 1 kB"), None);
+        assert!(memory_bytes_available() > 0);
+    }
+}

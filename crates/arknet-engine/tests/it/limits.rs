@@ -1,0 +1,87 @@
+use arknet_engine::{LlamaOptions, LlamaProvider, Provider};
+use arknet_types::{FinishReason, Input, ModelName, RefusalCode, Reply};
+
+use crate::model::{QUESTION, ask, chat, endless, greedy, open, options, read};
+
+#[tokio::test]
+async fn what_does_not_fit_the_context_is_refused_with_both_numbers() {
+    let provider = open();
+    let refusal = ask(&provider, greedy(Input::Text("\u{2603}".repeat(2000)))).await.unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::ContextOverflow);
+    assert!(refusal.detail.contains("256"), "{refusal}");
+    // The place is free again.
+    ask(&provider, chat(QUESTION)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_without_a_limit_ends_with_the_context() {
+    let provider = open();
+    let answer = ask(&provider, endless()).await.unwrap();
+    let used = answer.usage.prompt_tokens + answer.usage.completion_tokens;
+    assert_eq!((answer.finish, used), (FinishReason::Length, 256));
+}
+
+#[tokio::test]
+async fn requests_that_make_no_sense_are_refused() {
+    let provider = open();
+    let mut request = chat(QUESTION);
+    request.model = ModelName::new("other").unwrap();
+    let code = |request| provider.generate(request).unwrap_err().code;
+    assert_eq!(code(request), RefusalCode::UnknownModel);
+    let mut request = chat(QUESTION);
+    request.sampling.repeat_penalty = 0.0;
+    assert_eq!(code(request), RefusalCode::InvalidRequest);
+    let mut request = chat(QUESTION);
+    request.sampling.logit_bias = vec![arknet_types::LogitBias { token: u32::MAX, bias: 1.0 }];
+    let refusal = ask(&provider, request).await.unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::InvalidRequest);
+}
+
+#[tokio::test]
+async fn more_than_the_slots_are_busy_and_dropping_one_frees_its_slot_at_once() {
+    let provider = LlamaProvider::open(LlamaOptions { slots: Some(1), ..options() }).unwrap();
+    for _ in 0..20 {
+        let mut running = provider.generate(endless()).unwrap();
+        assert!(matches!(running.next().await, Some(Reply::Text { .. })));
+        let refusal = provider.generate(endless()).unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::Busy);
+        assert!(refusal.retry_after_ms.is_some());
+        drop(running);
+    }
+    ask(&provider, chat(QUESTION)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_slot_is_free_as_soon_as_the_end_is_known() {
+    let provider = LlamaProvider::open(LlamaOptions { slots: Some(1), ..options() }).unwrap();
+    let mut ended = provider.generate(chat(QUESTION)).unwrap();
+    while !matches!(ended.next().await, Some(Reply::Done { .. })) {}
+    ask(&provider, chat(QUESTION)).await.unwrap();
+    drop(ended);
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_read_stops_only_itself() {
+    let provider = open();
+    let stalled = provider.generate(endless()).unwrap();
+    // Each of these takes more steps than the stalled one has room for.
+    for _ in 0..4 {
+        let answer = ask(&provider, endless()).await.unwrap();
+        assert!(answer.usage.completion_tokens > 0);
+    }
+    // It goes on where it was left.
+    let answer = read(stalled).await.unwrap();
+    assert_eq!(answer, ask(&provider, endless()).await.unwrap());
+}
+
+#[tokio::test]
+async fn unloading_ends_running_answers() {
+    let provider = open();
+    let running = provider.generate(endless()).unwrap();
+    drop(provider);
+    match read(running).await {
+        Err(refusal) => assert_eq!(refusal.code, RefusalCode::ShuttingDown),
+        // It was through before it was asked to stop.
+        Ok(answer) => assert!(answer.usage.completion_tokens > 0),
+    }
+}
