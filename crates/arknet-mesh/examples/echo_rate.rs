@@ -33,18 +33,19 @@ async fn answer(mut stream: RequestStream) {
     }
 }
 
-/// Requests one after another until the end; the time each took.
-async fn ask(client: Mesh, server: Mesh, until: Instant) -> Vec<Duration> {
+/// Requests one after another until the end; the time each took, and whether a stream was ready.
+async fn ask(client: Mesh, server: Mesh, until: Instant) -> Vec<(Duration, bool)> {
     let addresses = server.listen_addresses();
     let body = vec![7_u8; REQUEST_BYTES];
     let mut times = Vec::new();
     while Instant::now() < until {
+        let was_ready = client.warm_streams(&server.peer()) > 0;
         let begun = Instant::now();
         let mut stream = client.open(server.peer(), &addresses).await.expect("the server is there");
         stream.write_frame(&body).await.expect("the stream is open");
         let answer = stream.read_frame::<Vec<u8>>(FRAME_BYTES_MAX).await.expect("an answer");
         assert_eq!(answer.len(), body.len(), "the echo is whole");
-        times.push(begun.elapsed());
+        times.push((begun.elapsed(), was_ready));
     }
     times
 }
@@ -69,15 +70,17 @@ async fn measure(listen: &str, concurrency: usize, time: Duration) {
     let mut times: Vec<_> = workers.join_all().await.into_iter().flatten().collect();
     let taken = begun.elapsed();
     times.sort_unstable();
-    let at = |share: usize| times[(times.len() - 1) * share / 1000].as_secs_f64() * 1000.0;
+    let at = |share: usize| times[(times.len() - 1) * share / 1000].0.as_secs_f64() * 1000.0;
+    let ready = times.iter().filter(|(_, was_ready)| *was_ready).count();
     println!(
-        "{:4} c={concurrency:<3} p50 {:.3} ms  p99 {:.3} ms  p99.9 {:.3} ms  {:.0} requests/s  warm {}",
+        "{:4} c={concurrency:<3} p50 {:.3} ms  p99 {:.3} ms  p99.9 {:.3} ms  {:.0} requests/s  \
+         ready {:.1}%",
         if listen.contains("quic") { "quic" } else { "tcp" },
         at(500),
         at(990),
         at(999),
         times.len() as f64 / taken.as_secs_f64(),
-        client.warm_streams(&server.peer()),
+        100.0 * ready as f64 / times.len() as f64,
     );
     client.shutdown().await;
     server.shutdown().await;

@@ -1,6 +1,5 @@
 //! The protocols of the mesh.
 
-use arknet_types::limits::OFFERS_MAX;
 use libp2p::{
     PeerId, StreamProtocol, autonat,
     connection_limits::{self, ConnectionLimits},
@@ -81,12 +80,7 @@ fn kademlia(peer: PeerId, listens: bool) -> kad::Behaviour<kad::store::MemorySto
     // The table of peers is what we use; what others ask us to store comes to us first, and we
     // store none of it.
     config.set_record_filtering(kad::StoreInserts::FilterBoth);
-    let store = kad::store::MemoryStoreConfig {
-        max_records: 1024,
-        max_provided_keys: OFFERS_MAX,
-        ..Default::default()
-    };
-    let store = kad::store::MemoryStore::with_config(peer, store);
+    let store = kad::store::MemoryStore::new(peer);
     let mut kad = kad::Behaviour::with_config(peer, store, config);
     kad.set_mode(Some(if listens { kad::Mode::Server } else { kad::Mode::Client }));
     kad

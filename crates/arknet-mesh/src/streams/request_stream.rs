@@ -102,7 +102,11 @@ impl RequestStream {
             }
             if self.fill().await? == 0 {
                 let between_frames = self.unread().is_empty();
-                return Err(if between_frames { FrameError::Closed } else { FrameError::Truncated });
+                return Err(if between_frames {
+                    FrameError::Closed
+                } else {
+                    FrameError::Truncated
+                });
             }
         }
     }
