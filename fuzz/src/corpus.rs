@@ -42,7 +42,7 @@ pub(crate) fn chats() -> Vec<Vec<u8>> {
         r#"{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[
             {"role":"system","content":"Be brief."},
             {"role":"user","content":[{"type":"text","text":"caf\u00e9 \ud83d\udc4b"}]},
-            {"role":"assistant","content":null},{"role":"tool","content":"1"}]}"#,
+            {"role":"assistant","content":"Yes?"},{"role":"tool","tool_call_id":"t","content":"1"}]}"#,
         r#"{"model":"m","temperature":0.7,"top_p":0.9,"max_tokens":16,"stop":["a","b"],"seed":7,
             "presence_penalty":-2,"frequency_penalty":1.5,"logit_bias":{"50256":-100},"n":1,
             "messages":[{"role":"user","content":"x"}]}"#,
@@ -64,14 +64,14 @@ pub(crate) fn completions() -> Vec<Vec<u8>> {
     .to_vec()
 }
 
-/// A whole GGUF description without tensors, a few hundred bytes: every change hits something.
+/// A whole GGUF file with one tensor, a few hundred bytes: every change hits something.
 pub(crate) fn gguf() -> Vec<u8> {
     const U32: u32 = 4;
     const TEXT: u32 = 8;
     const ARRAY: u32 = 9;
     let mut out = b"GGUF".to_vec();
     out.extend(3_u32.to_le_bytes());
-    out.extend([0_u64, 7].map(u64::to_le_bytes).concat());
+    out.extend([1_u64, 7].map(u64::to_le_bytes).concat());
     let key = |out: &mut Vec<u8>, name: &str, kind: u32| {
         text(out, name);
         out.extend(kind.to_le_bytes());
@@ -94,6 +94,13 @@ pub(crate) fn gguf() -> Vec<u8> {
     text(&mut out, "b");
     key(&mut out, "tokenizer.chat_template", TEXT);
     text(&mut out, "{{ messages }}");
+    // One row of eight floats, at the beginning of the data.
+    text(&mut out, "t");
+    out.extend(1_u32.to_le_bytes());
+    out.extend(8_u64.to_le_bytes());
+    out.extend([0; 12]);
+    // Up to where the data begins, the data, and some room for changes that move it.
+    out.resize(out.len().next_multiple_of(32) + 32 + 64, 0);
     out
 }
 
