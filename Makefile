@@ -1,9 +1,10 @@
 # The one door. Every target is one line; what it does lives in scripts/ and xtask/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check tidy bench fuzz fmt audit deps
+.PHONY: help demo test check bench fuzz sim fmt audit deps
 
 CASES ?= 1000000
+SEEDS ?= 1000
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -25,6 +26,9 @@ bench: deps ## What the mesh and the gateway cost
 
 fuzz: deps ## Hostile bytes for every decoder (CASES=1000000 for each)
 	cargo run --release --locked -p arknet-fuzz -- --cases $(CASES)
+
+sim: ## The decision code under faults (SEEDS=1000)
+	cargo run --release --locked -p arknet-sim -- --seeds $(SEEDS)
 
 fmt: ## Format all code
 	cargo fmt --all
