@@ -61,7 +61,7 @@ pub struct LlamaOptions {
     pub context_tokens: Option<u32>,
     /// Requests answered at once, at most 256. None lets memory decide, at most 16.
     pub slots: Option<u16>,
-    /// Threads that compute. None takes the processor's cores.
+    /// Threads that compute. None takes the processor's cores, and fewer for a small model.
     pub threads: Option<usize>,
     /// Memory for weights and caches, at most. None leaves three quarters of what is free beside
     /// the weights alone.
@@ -104,9 +104,8 @@ impl LlamaProvider {
         let plan = check(&options)?;
         let model = Arc::new(load(&options)?);
         let is_closing = Arc::new(AtomicBool::new(false));
-        let threads = options.threads.unwrap_or_else(threads_default).clamp(1, 512);
         let (job_sender, jobs) = queue::sync_channel(usize::from(plan.slots));
-        let engine = spawn_engine(&options, plan, threads, &model, jobs, &is_closing)?;
+        let engine = spawn_engine(&options, plan, &model, jobs, &is_closing)?;
         let (asks, ask_receiver) =
             queue::sync_channel(usize::from(plan.slots) + CANCELLED_ASKS_MAX);
         let mut provider = Self {
@@ -135,7 +134,7 @@ impl LlamaProvider {
             model = %provider.info.name,
             context_tokens = plan.context_tokens,
             slots = plan.slots,
-            threads,
+            threads = plan.threads,
             "model loaded"
         );
         Ok(provider)
@@ -236,11 +235,12 @@ fn check(options: &LlamaOptions) -> Result<Plan, LoadError> {
     if !info.is_causal {
         return Err(LoadError::NotCausal { path: path.clone(), architecture: info.architecture });
     }
-    let facts = Facts::of(&info, plan::memory_bytes_available());
+    let facts = Facts::of(&info);
     let wishes = Wishes {
         context_tokens: options.context_tokens,
         slots: options.slots,
         memory_bytes_max: options.memory_bytes_max,
+        threads: options.threads,
     };
     plan(facts, wishes).map_err(|shortage| shortage.into_error(path))
 }
@@ -260,19 +260,17 @@ fn load(options: &LlamaOptions) -> Result<LlamaModel, LoadError> {
 fn spawn_engine(
     options: &LlamaOptions,
     plan: Plan,
-    threads: usize,
     model: &Arc<LlamaModel>,
     jobs: queue::Receiver<sequence::Job>,
     is_closing: &Arc<AtomicBool>,
 ) -> Result<JoinHandle<()>, LoadError> {
     let backend = backend::backend().ok_or(LoadError::Backend)?;
-    let threads = i32::try_from(threads).expect("clamped to 512");
     let (ready, is_ready) = queue::sync_channel(1);
     let (model, is_closing) = (Arc::clone(model), Arc::clone(is_closing));
     let handle = thread::Builder::new()
         .name("llama-engine".into())
         .spawn(move || {
-            let engine = Engine::new(backend, &model, plan, threads, jobs, is_closing);
+            let engine = Engine::new(backend, &model, plan, jobs, is_closing);
             // The receiver waits for exactly this.
             let _ = ready.send(engine.is_some());
             if let Some(engine) = engine {
@@ -289,11 +287,4 @@ fn spawn_engine(
             context_tokens: plan.context_tokens,
         })
     }
-}
-
-/// All processors of a small machine; half of those of a larger one, where they are mostly pairs
-/// that share the units that compute.
-fn threads_default() -> usize {
-    let all = thread::available_parallelism().map_or(1, usize::from);
-    if all <= 4 { all } else { all / 2 }
 }

@@ -67,9 +67,7 @@ impl<R: Read> Reader<R> {
         let mut left = bytes;
         while left > 0 {
             let now = usize::try_from(left).map_or(passed.len(), |n| n.min(passed.len()));
-            self.source
-                .read_exact(&mut passed[..now])
-                .map_err(|error| self.io(error))?;
+            self.source.read_exact(&mut passed[..now]).map_err(|error| self.io(error))?;
             left -= now as u64;
         }
         Ok(())

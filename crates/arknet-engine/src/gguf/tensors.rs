@@ -36,11 +36,7 @@ pub(super) fn check<R: Read>(
     }
     let begin = reader.position().next_multiple_of(alignment);
     // Without tensors nothing needs to be aligned.
-    let needed = if end > 0 {
-        begin.saturating_add(end)
-    } else {
-        reader.position()
-    };
+    let needed = if end > 0 { begin.saturating_add(end) } else { reader.position() };
     if needed > reader.length() {
         return Err(GgufError::Truncated { length: reader.length(), needed });
     }

@@ -202,7 +202,8 @@ proptest! {
         for (index, value) in changes {
             *index.get_mut(&mut bytes) = value;
         }
-        let whole = length.unwrap_or(embedded_model().bytes.len() as u64);
+        let all = embedded_model().bytes.len() as u64;
+        let whole = length.unwrap_or(all);
         prop_assert!(GgufInfo::parse(bytes.as_slice(), whole).is_err());
     }
 }

@@ -43,11 +43,11 @@ impl<'m> Engine<'m> {
         backend: &LlamaBackend,
         model: &'m LlamaModel,
         plan: Plan,
-        threads: i32,
         jobs: Receiver<Job>,
         is_closing: Arc<AtomicBool>,
     ) -> Option<Self> {
         let slots = u32::from(plan.slots);
+        let threads = i32::from(plan.threads);
         let step = u32::try_from(STEP_TOKENS_MAX).expect("512");
         let params = LlamaContextParams::default()
             .with_n_ctx(NonZeroU32::new(plan.context_tokens.checked_mul(slots)?))

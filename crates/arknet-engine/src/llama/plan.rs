@@ -1,5 +1,7 @@
 //! How long the context is and how many requests run at once, from memory.
 
+use std::thread;
+
 use super::LoadError;
 use crate::gguf::GgufInfo;
 
@@ -14,6 +16,12 @@ const CONTEXT_TOKENS_DEFAULT: u32 = 8192;
 const CONTEXT_TOKENS_MIN: u32 = 512;
 /// llama.cpp rounds the context of each sequence up to a multiple of this.
 const CONTEXT_TOKENS_STEP: u32 = 256;
+/// Weights that keep one thread busy. Threads meet after every operation and wait for each other
+/// without sleeping; with less than this to do between two meetings they cost more than they bring,
+/// and on a machine with other work to do, hundreds of times more.
+const WEIGHTS_BYTES_PER_THREAD: u64 = 32 << 20;
+/// Threads that compute, at most.
+const THREADS_MAX: usize = 512;
 /// Taken for the memory of a system that does not tell.
 const MEMORY_BYTES_UNKNOWN: u64 = 8 << 30;
 
@@ -28,6 +36,8 @@ pub(crate) struct Facts {
     pub context_tokens_trained: u32,
     /// Memory that could be used now.
     pub memory_bytes_available: u64,
+    /// Processors this process may use.
+    pub processors: usize,
 }
 
 /// What the operator asks for; none leaves it to us.
@@ -36,6 +46,7 @@ pub(crate) struct Wishes {
     pub context_tokens: Option<u32>,
     pub slots: Option<u16>,
     pub memory_bytes_max: Option<u64>,
+    pub threads: Option<usize>,
 }
 
 /// What is allocated.
@@ -43,6 +54,7 @@ pub(crate) struct Wishes {
 pub(crate) struct Plan {
     pub context_tokens: u32,
     pub slots: u16,
+    pub threads: u16,
 }
 
 /// Too little memory for even one request.
@@ -53,17 +65,19 @@ pub(crate) struct Shortage {
 }
 
 impl Facts {
-    pub(crate) fn of(info: &GgufInfo, memory_bytes_available: u64) -> Self {
+    /// A model on this machine, as it is now.
+    pub(crate) fn of(info: &GgufInfo) -> Self {
         Self {
             kv_bytes_per_token: info.kv_bytes_per_token(),
             weights_bytes: info.tensor_bytes,
             context_tokens_trained: info.context_tokens,
-            memory_bytes_available,
+            memory_bytes_available: memory_bytes_available(),
+            processors: thread::available_parallelism().map_or(1, usize::from),
         }
     }
 }
 
-/// Chooses context and slots.
+/// Chooses context, slots and threads.
 ///
 /// A wish for a context or a number of slots is kept or refused, never changed: an operator who
 /// asks for 32,768 tokens must not find out from a user that it became 4,096. What is not asked for
@@ -109,7 +123,19 @@ pub(crate) fn plan(facts: Facts, wishes: Wishes) -> Result<Plan, Shortage> {
         let fit = fit.map_or(SLOTS_DEFAULT_MAX, |fit| fit.clamp(1, SLOTS_DEFAULT_MAX));
         u16::try_from(fit).expect("clamped to 16")
     });
-    Ok(Plan { context_tokens, slots })
+    Ok(Plan { context_tokens, slots, threads: threads(facts, wishes) })
+}
+
+/// All processors of a small machine; half of those of a larger one, where they are mostly pairs
+/// that share the units that compute. Fewer for a small model.
+fn threads(facts: Facts, wishes: Wishes) -> u16 {
+    let cores = match facts.processors {
+        few @ ..=4 => few,
+        many => many / 2,
+    };
+    let worthwhile = usize::try_from(facts.weights_bytes / WEIGHTS_BYTES_PER_THREAD);
+    let threads = wishes.threads.unwrap_or_else(|| cores.min(worthwhile.unwrap_or(THREADS_MAX)));
+    u16::try_from(threads.clamp(1, THREADS_MAX)).expect("clamped to 512")
 }
 
 impl Shortage {
@@ -124,14 +150,14 @@ impl Shortage {
 
 /// Memory that could be used without swapping.
 #[cfg(target_os = "linux")]
-pub(crate) fn memory_bytes_available() -> u64 {
+fn memory_bytes_available() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     memory_bytes_available_in(&text).unwrap_or(MEMORY_BYTES_UNKNOWN)
 }
 
 /// Memory that could be used without swapping.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn memory_bytes_available() -> u64 {
+fn memory_bytes_available() -> u64 {
     MEMORY_BYTES_UNKNOWN
 }
 
@@ -155,6 +181,7 @@ mod tests {
             weights_bytes: 640 << 20,
             context_tokens_trained: 40_960,
             memory_bytes_available,
+            processors: 2,
         }
     }
 
@@ -179,8 +206,7 @@ mod tests {
 
     #[test]
     fn wishes_are_kept_or_refused() {
-        let wishes =
-            Wishes { context_tokens: Some(32_768), slots: Some(2), memory_bytes_max: None };
+        let wishes = Wishes { context_tokens: Some(32_768), slots: Some(2), ..Wishes::default() };
         assert_eq!(planned(20 * GIB, wishes), (32_768, 2));
         let shortage = plan(facts(4 * GIB), wishes).unwrap_err();
         assert!(shortage.needed_bytes > 7 * GIB, "{shortage:?}");
@@ -200,6 +226,19 @@ mod tests {
         let facts = Facts { kv_bytes_per_token: 0, context_tokens_trained: 100, ..facts(GIB) };
         let plan = plan(facts, Wishes::default()).unwrap();
         assert_eq!((plan.context_tokens, plan.slots), (100, 16));
+    }
+
+    #[test]
+    fn threads_follow_weights_and_processors() {
+        let threads = |weights_mib: u64, processors| {
+            let facts = Facts { weights_bytes: weights_mib << 20, processors, ..facts(64 * GIB) };
+            plan(facts, Wishes::default()).unwrap().threads
+        };
+        assert_eq!([threads(6, 2), threads(6, 64)], [1, 1]);
+        assert_eq!([threads(640, 1), threads(640, 2), threads(640, 16)], [1, 2, 8]);
+        assert_eq!([threads(100, 64), threads(8000, 64)], [3, 32]);
+        let wishes = Wishes { threads: Some(7), ..Wishes::default() };
+        assert_eq!(plan(facts(20 * GIB), wishes).unwrap().threads, 7);
     }
 
     #[cfg(target_os = "linux")]
