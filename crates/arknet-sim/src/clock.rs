@@ -1,7 +1,7 @@
 use arknet_types::Timestamp;
 
-/// What one node takes for the time: the true time plus an error that faults change, never going
-/// back within one life, as the driver of a real node has to see to.
+/// What one node takes for the time: the true time plus an error that faults change. Most do not let
+/// it go back within one life; some do.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Clock {
     error_ms: i64,

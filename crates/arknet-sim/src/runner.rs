@@ -50,16 +50,23 @@ mod tests {
     /// Seeds within which each faulty driver must be caught.
     const LIMIT: u64 = 300;
 
+    /// The mutants of `all` that are not caught by the rule they break.
+    fn escaped(all: &[(Mutant, &str)]) -> Vec<Mutant> {
+        let is_caught = |mutant, words| {
+            let mut runs = (0..LIMIT).filter_map(|seed| run_once(seed, Some(mutant)).err());
+            runs.any(|violation| violation.what.contains(words))
+        };
+        let escaped = all.iter().filter(|(mutant, words)| !is_caught(*mutant, words));
+        escaped.map(|(mutant, _)| *mutant).collect()
+    }
+
     #[test]
-    fn every_faulty_driver_is_caught_by_the_rule_it_breaks() {
-        let mut escaped = vec![];
-        for (mutant, words) in Mutant::ALL {
-            let runs = (0..LIMIT).filter_map(|seed| run_once(seed, Some(mutant)).err());
-            match runs.into_iter().find(|violation| violation.what.contains(words)) {
-                Some(violation) => println!("{mutant:?}: {violation}"),
-                None => escaped.push(mutant),
-            }
-        }
-        assert!(escaped.is_empty(), "not caught: {escaped:?}");
+    fn faulty_drivers_are_caught_by_the_rule_they_break() {
+        assert_eq!(escaped(&Mutant::ALL[..7]), []);
+    }
+
+    #[test]
+    fn other_faulty_drivers_are_caught_too() {
+        assert_eq!(escaped(&Mutant::ALL[7..]), []);
     }
 }

@@ -20,14 +20,13 @@ impl Default for Trace {
 impl Trace {
     /// Adds one event: what happened, to whom, when, and the bytes it carried.
     pub(crate) fn record(&mut self, what: &str, numbers: &[u64], bytes: &[u8]) {
-        let words = self.told.is_some().then(|| format!("{numbers:?}")).unwrap_or_default();
-        let numbers = numbers.iter().flat_map(|n| n.to_le_bytes());
-        let all = what.bytes().chain(numbers).chain(bytes.iter().copied());
+        let digits = numbers.iter().flat_map(|n| n.to_le_bytes());
+        let all = what.bytes().chain(digits).chain(bytes.iter().copied());
         self.hash = all.fold(self.hash, fnv_step);
         self.events += 1;
         if let Some(told) = &mut self.told {
             told.drain(..(told.len() + 1).saturating_sub(TOLD_MAX));
-            told.push_back(format!("{what} {words} ({} bytes)", bytes.len()));
+            told.push_back(format!("{what} {numbers:?} ({} bytes)", bytes.len()));
         }
     }
 

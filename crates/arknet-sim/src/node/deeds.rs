@@ -197,12 +197,12 @@ impl Attacker {
 
     /// Fills what can be filled: more sessions than one peer may have, more peers than a table holds.
     pub(crate) fn flood(&mut self, world: &mut World) {
-        let (target, model) = self.pick(world, false);
+        let (target, model) = self.pick(world, true);
         let now = Timestamp(world.now);
         for _ in 0..SESSIONS_PER_PEER_MAX + 20 {
             let session = KeyPair::from_seed(&world.rng.key_seed());
             let delegation = self.delegate(world, &session, now, 600_000, 0);
-            // Free of charge, or refused for its cost: either way a session to remember.
+            // Refused for its cost, but a session to remember; and the next is another one.
             let bytes = self.request(world, &session, &delegation, &target, model, now, 1_000_000);
             self.transmit(world, 0, target.id, bytes);
         }

@@ -25,10 +25,13 @@ impl Sim {
         }
         for server in &self.servers {
             if world.rng.chance(400) {
-                for _ in 0..world.rng.between(1, 6) {
-                    let ms = world.rng.between(1_000, CHAOS_MS - 5_000);
-                    let local = Event::Server(server.id, 1, ServerTimer::AskLocally);
-                    world.agenda.plan(BEGIN_MS + ms, local);
+                for _ in 0..world.rng.between(1, 4) {
+                    let begin = BEGIN_MS + world.rng.between(1_000, CHAOS_MS - 5_000);
+                    for _ in 0..world.rng.between(1, 6) {
+                        let at_ms = begin + world.rng.between(0, 2_000);
+                        let local = Event::Server(server.id, 1, ServerTimer::AskLocally);
+                        world.agenda.plan(at_ms, local);
+                    }
                 }
             }
         }
