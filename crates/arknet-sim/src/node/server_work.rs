@@ -82,7 +82,7 @@ impl Server {
         };
         let served = self.served.iter().position(|served| {
             let model = &world.models[served.model];
-            names(&checked.request().infer.model, &model.name, &model.digest.to_string())
+            names(&remote.request.infer.model, &model.name, &model.digest.to_string())
         });
         let price = served.map(|at| world.models[self.served[at].model].price);
         let date = if world.is(Mutant::SkipsFreshness) { remote.request.body.sent_at } else { now };
