@@ -142,10 +142,10 @@ impl CheckedRequest {
         Ok(Self { from, request, delegation_digest })
     }
 
-    /// What is asked.
+    /// The request itself.
     #[must_use]
-    pub const fn infer(&self) -> &InferRequest {
-        &self.request.infer
+    pub const fn request(&self) -> &Request {
+        &self.request
     }
 }
 
@@ -254,35 +254,15 @@ impl Admission {
         let Some(price) = price else {
             return Err(refuse(RefusalCode::UnknownModel, "this model is not served here"));
         };
-        // The check was made outside any lock: time may have passed since.
-        let (sent_at, ends_at) = (request.body.sent_at, request.delegation.body.expires_at);
-        if now.since_ms(sent_at) > CLOCK_SKEW_MS_MAX || now >= ends_at {
-            return Err(refuse(RefusalCode::Expired, "it took too long to check; try again"));
-        }
-        if sent_at <= self.forgotten_until {
-            return Err(refuse(
-                RefusalCode::Expired,
-                "older than what this node remembers; try again",
-            ));
-        }
+        self.check_still_fresh(&request, now)?;
         let running = self.running_of.get(&from).copied().unwrap_or(0);
         if running >= self.policy.requests_per_peer_max {
             let refusal =
                 refuse(RefusalCode::RateLimited, "too many requests of this peer at once");
             return Err(refusal.retry_after_ms(1_000));
         }
-        let reserved = price.of(usage_max);
-        if reserved > request.body.cost_max {
-            return Err(refuse(
-                RefusalCode::PriceTooHigh,
-                "it could cost more than the request allows",
-            ));
-        }
+        let reserved = self.reserve(&request, price, usage_max)?;
         let delegation = &request.delegation.body;
-        if !price.is_free() && delegation.issued_at < self.policy.started_at {
-            // What the session spent here before the start is not known any more.
-            return Err(refuse(RefusalCode::Expired, "this node restarted; open a new session"));
-        }
         let session = self.session(&request, from)?;
         let committed = session.spent.checked_add(session.reserved);
         let total = committed.and_then(|c| c.checked_add(reserved));
@@ -312,6 +292,33 @@ impl Admission {
             reserved,
             infer: request.infer,
         })
+    }
+
+    /// The check was made outside any lock: time may have passed since, and sessions forgotten.
+    fn check_still_fresh(&self, request: &Request, now: Timestamp) -> Result<(), Refusal> {
+        let (sent_at, ends_at) = (request.body.sent_at, request.delegation.body.expires_at);
+        if now.since_ms(sent_at) > CLOCK_SKEW_MS_MAX || now >= ends_at {
+            return Err(refuse(RefusalCode::Expired, "it took too long to check; try again"));
+        }
+        if sent_at <= self.forgotten_until {
+            let words = "older than what this node remembers; try again";
+            return Err(refuse(RefusalCode::Expired, words));
+        }
+        Ok(())
+    }
+
+    /// The most this request can cost, if its requester agrees to that.
+    fn reserve(&self, request: &Request, price: Price, max: Usage) -> Result<Atoms, Refusal> {
+        let reserved = price.of(max);
+        if reserved > request.body.cost_max {
+            let words = "it could cost more than the request allows";
+            return Err(refuse(RefusalCode::PriceTooHigh, words));
+        }
+        if !price.is_free() && request.delegation.body.issued_at < self.policy.started_at {
+            // What the session spent here before the start is not known any more.
+            return Err(refuse(RefusalCode::Expired, "this node restarted; open a new session"));
+        }
+        Ok(reserved)
     }
 
     /// An admitted request is over and took `usage`. Returns what it cost.

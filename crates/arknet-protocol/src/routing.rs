@@ -10,8 +10,12 @@ use crate::{OfferTable, Price};
 const NEWEST_PERCENT: u64 = 25;
 /// Waits to the first token that differ by less than this count as equal, in milliseconds.
 const SAME_MS: u64 = 50;
-/// How long a peer that answered busy without saying until when counts as busy.
-const BUSY_MS: u64 = 1_000;
+/// How long a peer that answered busy counts as busy: what it says, within these bounds.
+const BUSY_MS: std::ops::RangeInclusive<u64> = 250..=60_000;
+/// How long a peer is avoided after its first failure in a row; twice as long after each further one.
+const AVOID_MS: u64 = 2_000;
+/// The longest a peer is avoided: everybody gets another chance.
+const AVOID_MS_MAX: u64 = 300_000;
 
 /// What this node measured of a peer.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +26,7 @@ struct Measured {
     in_flight: u32,
     /// Failures since the last success.
     failures: u32,
+    avoided_until: Timestamp,
     busy_until: Timestamp,
 }
 
@@ -75,8 +80,8 @@ impl Router {
                 let price = offered.input_price.0.saturating_add(offered.output_price.0);
                 let load = u64::from(taken) * 100 / u64::from(offered.slots_total.max(1));
                 (
+                    measured.avoided_until > now,
                     full,
-                    measured.failures.min(8),
                     price,
                     load,
                     measured.first_token_ms.unwrap_or(0) / SAME_MS,
@@ -104,6 +109,7 @@ impl Router {
         if let Some(measured) = self.measured.get_mut(peer) {
             measured.failures = 0;
             measured.busy_until = Timestamp::default();
+            measured.avoided_until = Timestamp::default();
             let before = measured.first_token_ms.unwrap_or(ms);
             let average = ms * NEWEST_PERCENT + before * (100 - NEWEST_PERCENT);
             measured.first_token_ms = Some(average / 100);
@@ -123,20 +129,16 @@ impl Router {
         };
         match code {
             RefusalCode::Busy | RefusalCode::RateLimited | RefusalCode::ShuttingDown => {
-                let wait = retry_after_ms.map_or(BUSY_MS, u64::from).min(60_000);
-                measured.busy_until = now.plus_ms(wait);
+                let wait = retry_after_ms.map_or(1_000, u64::from);
+                measured.busy_until = now.plus_ms(wait.clamp(*BUSY_MS.start(), *BUSY_MS.end()));
             }
-            RefusalCode::PeerLost | RefusalCode::ProviderFailed => {
+            // Whatever else it says, it did not do what it offered: a liar must not stay first.
+            _ => {
+                let wait = AVOID_MS << measured.failures.min(16);
                 measured.failures = measured.failures.saturating_add(1);
+                measured.avoided_until = now.plus_ms(wait.min(AVOID_MS_MAX));
             }
-            _ => {}
         }
-    }
-
-    /// Requests of this node under way, over all peers.
-    #[must_use]
-    pub fn in_flight(&self) -> u32 {
-        self.measured.values().map(|m| m.in_flight).sum()
     }
 
     /// The request to `peer` is over, however it ended.
@@ -225,9 +227,23 @@ mod tests {
         router.on_refused(&peer(2), RefusalCode::PeerLost, None, NOW);
         assert_eq!(choose(&router, &offers, &[]), Some(peer(1)));
         router.on_refused(&peer(1), RefusalCode::Busy, Some(500), NOW);
-        assert_eq!(choose(&router, &offers, &[]), Some(peer(2)));
-        let later = router.choose(&offers, &model(), &[], NOW.plus_ms(500), 1);
-        assert_eq!(later.map(|c| c.peer), Some(peer(1)), "busy passes, a failure does not");
+        let at = |ms| router.choose(&offers, &model(), &[], NOW.plus_ms(ms), 1).map(|c| c.peer);
+        assert_eq!(at(0), Some(peer(1)), "busy is better than failing");
+        assert_eq!(at(AVOID_MS), Some(peer(2)), "both have passed, and it is quicker");
+    }
+
+    #[test]
+    fn who_refuses_what_it_offers_is_avoided_longer_each_time_but_not_for_ever() {
+        let offers = table(&[(9, 9, 0), (9, 9, 5)]);
+        let mut router = Router::new();
+        for round in 0..5 {
+            router.on_sent(peer(1));
+            router.on_refused(&peer(1), RefusalCode::UnknownModel, None, NOW);
+            router.on_ended(&peer(1));
+            let at = |ms| router.choose(&offers, &model(), &[], NOW.plus_ms(ms), 1).map(|c| c.peer);
+            let wait = (AVOID_MS << round).min(AVOID_MS_MAX);
+            assert_eq!((at(wait - 1), at(wait)), (Some(peer(2)), Some(peer(1))), "round {round}");
+        }
     }
 
     #[test]

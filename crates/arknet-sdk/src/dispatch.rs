@@ -1,0 +1,325 @@
+//! Sends a request to the peer the router picks, and to the next one when that fails before its
+//! first token. The gateway of a node and an application go this same way.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use arknet_mesh::{Mesh, RequestStream};
+use arknet_protocol::{Choice, Router, usage_bound};
+use arknet_types::{
+    Atoms, InferRequest, ModelName, PublicKey, Refusal, RefusalCode, Reply, Request, Usage,
+    limits::{REPLY_FRAME_BYTES_MAX, SILENCE_MS_MAX},
+};
+use futures::Stream;
+use tokio::time::timeout;
+
+use crate::{clock, session::SessionKey};
+
+/// Peers asked for one request before it is given up.
+const PEERS_TRIED_MAX: usize = 4;
+/// Bytes of text one token can become; longer answers are a peer's lie.
+const BYTES_PER_TOKEN_MAX: u64 = 512;
+/// How long sending a request may take, however slow the way there.
+const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MS_MAX);
+
+/// Uses models on other people's machines. Cheap to clone; requests run side by side.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    mesh: Mesh,
+    session: Mutex<Arc<OpenSession>>,
+    router: Mutex<Router>,
+    last_nonce: AtomicU64,
+}
+
+/// A session and what this client has spent of it. The serving peers count too and refuse on their
+/// own; this count keeps a client from asking for what would be refused.
+struct OpenSession {
+    key: SessionKey,
+    committed: Mutex<Atoms>,
+}
+
+impl Client {
+    /// A client over a mesh that runs already: the gateway of a node.
+    #[must_use]
+    pub fn over(mesh: Mesh, session: SessionKey) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                mesh,
+                session: Mutex::new(Arc::new(OpenSession::new(session))),
+                router: Mutex::new(Router::new()),
+                last_nonce: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// Signs with another session from now on; requests that run keep theirs.
+    pub fn set_session(&self, session: SessionKey) {
+        *lock(&self.shared.session) = Arc::new(OpenSession::new(session));
+    }
+
+    /// The mesh underneath.
+    #[must_use]
+    pub fn mesh(&self) -> &Mesh {
+        &self.shared.mesh
+    }
+
+    /// Sends a request as the wire has it. Resolves when a peer begins to answer; until then other
+    /// peers are tried, after that a failure is the answer's end.
+    ///
+    /// Cancel safe: dropping the future or the answer stops the work at the peer.
+    pub async fn request(&self, infer: InferRequest) -> Result<Answer, Refusal> {
+        infer.check()?;
+        let mut tried = Vec::new();
+        let mut worst: Option<Refusal> = None;
+        while tried.len() < PEERS_TRIED_MAX {
+            let Some(choice) = self.choose(&infer.model, &tried) else { break };
+            match self.ask(&choice, &infer).await {
+                Ok(answer) => return Ok(answer),
+                Err(refusal) if refusal.code.is_worth_another_peer() => {
+                    tracing::debug!(peer = ?choice.peer, code = refusal.code.as_str(), "refused");
+                    // "Busy, come again" helps a person more than whatever another peer said.
+                    if worst.as_ref().is_none_or(|worst| worst.code != RefusalCode::Busy) {
+                        worst = Some(refusal);
+                    }
+                    tried.push(choice.peer);
+                }
+                Err(refusal) => return Err(refusal),
+            }
+        }
+        Err(worst.unwrap_or_else(|| {
+            Refusal::new(RefusalCode::UnknownModel, format!("no peer serves {}", infer.model))
+        }))
+    }
+
+    fn choose(&self, model: &ModelName, tried: &[PublicKey]) -> Option<Choice> {
+        let now = clock::now();
+        let salt = self.shared.last_nonce.load(Ordering::Relaxed);
+        let router = lock(&self.shared.router);
+        self.shared.mesh.offers().with(|offers| router.choose(offers, model, tried, now, salt))
+    }
+
+    /// Asks one peer, up to its first token.
+    async fn ask(&self, choice: &Choice, infer: &InferRequest) -> Result<Answer, Refusal> {
+        let began = Instant::now();
+        let in_flight = InFlight::begin(self, choice, infer)?;
+        let result = self.first_reply(choice, infer, &in_flight).await;
+        let mut router = lock(&self.shared.router);
+        match result {
+            Ok((stream, first)) => {
+                let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                router.on_first_token(&choice.peer, ms);
+                drop(router);
+                let tokens = infer.max_tokens.unwrap_or(choice.context_tokens);
+                Ok(Answer {
+                    peer: choice.peer,
+                    first: Some(first),
+                    stream: Some(stream),
+                    in_flight,
+                    bytes_left: u64::from(tokens) * BYTES_PER_TOKEN_MAX,
+                })
+            }
+            Err(refusal) => {
+                let now = clock::now();
+                router.on_refused(&choice.peer, refusal.code, refusal.retry_after_ms, now);
+                drop(router);
+                Err(refusal)
+            }
+        }
+    }
+
+    async fn first_reply(
+        &self,
+        choice: &Choice,
+        infer: &InferRequest,
+        in_flight: &InFlight,
+    ) -> Result<(RequestStream, Reply), Refusal> {
+        let lost = |words: String| {
+            self.shared.mesh.offers().with(|offers| offers.mark_unreachable(&choice.peer));
+            Refusal::new(RefusalCode::PeerLost, words)
+        };
+        let mut stream = self
+            .shared
+            .mesh
+            .open(choice.peer, &[])
+            .await
+            .map_err(|error| lost(format!("the peer cannot be reached: {error}")))?;
+        let request = self.sign(choice, infer, in_flight);
+        timeout(SEND_TIMEOUT, stream.write_frame(&request))
+            .await
+            .map_err(|_| lost("the peer does not take the request".into()))?
+            .map_err(|error| lost(format!("the peer was lost: {error}")))?;
+        // What was handed to the system may still be under way on a slow line: 100 KB a second.
+        let mut patience = SILENCE_MAX + Duration::from_millis(infer.input_bytes() as u64 / 100);
+        loop {
+            match timeout(patience, stream.read_frame::<Reply>(REPLY_FRAME_BYTES_MAX)).await {
+                Ok(Ok(Reply::Alive)) => patience = SILENCE_MAX,
+                Ok(Ok(Reply::Refused(refusal))) => return Err(refusal),
+                Ok(Ok(reply)) => return Ok((stream, reply)),
+                Ok(Err(error)) => return Err(lost(format!("the peer was lost: {error}"))),
+                Err(_) => return Err(lost("the peer has gone silent".into())),
+            }
+        }
+    }
+
+    fn sign(&self, choice: &Choice, infer: &InferRequest, in_flight: &InFlight) -> Request {
+        let now = clock::now();
+        let key = &in_flight.session.key;
+        Request::sign(
+            key.key(),
+            key.delegation(),
+            choice.peer,
+            self.next_nonce(now.0.saturating_mul(1000)),
+            now,
+            in_flight.reserved,
+            infer.clone(),
+        )
+    }
+
+    /// Microseconds since the epoch, or the last nonce plus one where that is not more: it rises
+    /// across restarts of a program that keeps its session.
+    fn next_nonce(&self, micros: u64) -> u64 {
+        let next = |last: u64| Some(micros.max(last.saturating_add(1)));
+        let last = &self.shared.last_nonce;
+        let before = last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        micros.max(before.unwrap_or(0).saturating_add(1))
+    }
+}
+
+impl OpenSession {
+    const fn new(key: SessionKey) -> Self {
+        Self { key, committed: Mutex::new(Atoms::ZERO) }
+    }
+}
+
+/// One request under way: counted at the router and held against the session's cap until dropped.
+struct InFlight {
+    client: Client,
+    session: Arc<OpenSession>,
+    choice: Choice,
+    reserved: Atoms,
+    cost: Atoms,
+}
+
+impl InFlight {
+    fn begin(client: &Client, choice: &Choice, infer: &InferRequest) -> Result<Self, Refusal> {
+        let session = Arc::clone(&lock(&client.shared.session));
+        let reserved = choice.price.of(usage_bound(infer, choice.context_tokens));
+        {
+            let mut committed = lock(&session.committed);
+            let cap = session.key.delegation().body.spending_cap;
+            match committed.checked_add(reserved) {
+                Some(total) if total <= cap => *committed = total,
+                _ => {
+                    let words = format!("this could cost {reserved}, more than the session may");
+                    return Err(Refusal::new(RefusalCode::CapExceeded, words));
+                }
+            }
+        }
+        lock(&client.shared.router).on_sent(choice.peer);
+        Ok(Self {
+            client: client.clone(),
+            session,
+            choice: choice.clone(),
+            reserved,
+            // Until the usage is known, all that was allowed may have been spent.
+            cost: reserved,
+        })
+    }
+
+    fn used(&mut self, usage: Usage) {
+        self.cost = self.choice.price.of(usage).min(self.reserved);
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        lock(&self.client.shared.router).on_ended(&self.choice.peer);
+        let mut committed = lock(&self.session.committed);
+        let unused = self.reserved.checked_sub(self.cost).expect("the cost is below the reserve");
+        *committed = committed.checked_sub(unused).expect("what is given back was reserved");
+    }
+}
+
+/// An answer that has begun. Dropping it stops the work at the peer.
+pub struct Answer {
+    peer: PublicKey,
+    first: Option<Reply>,
+    stream: Option<RequestStream>,
+    in_flight: InFlight,
+    /// What the answer may still have; a peer that goes on for ever is cut.
+    bytes_left: u64,
+}
+
+impl Answer {
+    /// Who answers.
+    #[must_use]
+    pub const fn peer(&self) -> PublicKey {
+        self.peer
+    }
+
+    /// The next piece: `Text` any number of times, then `Done` or `Refused`, then nothing.
+    ///
+    /// Not cancel safe: finish the future, or drop the answer with it.
+    pub async fn next(&mut self) -> Option<Reply> {
+        let reply = match self.first.take() {
+            Some(first) => first,
+            None => self.read().await?,
+        };
+        match &reply {
+            Reply::Done { usage, .. } => self.in_flight.used(*usage),
+            Reply::Text { text, .. } => match self.bytes_left.checked_sub(text.len() as u64) {
+                Some(left) => self.bytes_left = left,
+                None => {
+                    self.stream = None;
+                    let words = "the peer sends more than was asked for";
+                    return Some(Reply::Refused(Refusal::new(RefusalCode::ProviderFailed, words)));
+                }
+            },
+            Reply::Alive | Reply::Refused(_) => {}
+        }
+        if matches!(reply, Reply::Done { .. } | Reply::Refused(_)) {
+            self.stream = None;
+        }
+        Some(reply)
+    }
+
+    /// The pieces as a stream.
+    pub fn into_stream(self) -> impl Stream<Item = Reply> + Send {
+        futures::stream::unfold(self, async |mut answer| {
+            let reply = answer.next().await?;
+            Some((reply, answer))
+        })
+    }
+
+    async fn read(&mut self) -> Option<Reply> {
+        let stream = self.stream.as_mut()?;
+        let lost = |words: String| Reply::Refused(Refusal::new(RefusalCode::PeerLost, words));
+        let reply = loop {
+            match timeout(SILENCE_MAX, stream.read_frame(REPLY_FRAME_BYTES_MAX)).await {
+                Ok(Ok(Reply::Alive)) => {}
+                Ok(Ok(reply)) => return Some(reply),
+                Ok(Err(error)) => break lost(format!("the peer was lost: {error}")),
+                Err(_) => break lost("the peer has gone silent".into()),
+            }
+        };
+        self.in_flight.client.mesh().offers().with(|o| o.mark_unreachable(&self.peer));
+        let mut router = lock(&self.in_flight.client.shared.router);
+        router.on_refused(&self.peer, RefusalCode::PeerLost, None, clock::now());
+        Some(reply)
+    }
+}
+
+/// A poisoned lock still guards data that every writer leaves whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
