@@ -22,7 +22,12 @@ check: deps ## What must hold before a change lands: format, lints, tidy, docume
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
 
 bench: deps ## What the mesh and the gateway cost
-	cargo run --release --locked -p arknet-bench
+	cargo build --release --locked -p arknet -p arknet-bench -p arknet-sdk --bins --example stream
+	target/release/arknet-bench
+
+soak: deps ## Memory over 100,000 requests
+	cargo build --release --locked -p arknet -p arknet-bench -p arknet-sdk --bins --example stream
+	target/release/arknet-bench soak
 
 fuzz: deps ## Hostile bytes for every decoder (CASES=1000000 for each)
 	cargo run --release --locked -p arknet-fuzz -- --cases $(CASES)

@@ -1,0 +1,24 @@
+//! A node: configuration, storage, serving, admin API, and how they are put together.
+//!
+//! A remote request passes [`serving`] (admission, queue, provider) between the mesh and the
+//! engine; a local one comes through `dispatch` from the gateway and takes the same queue and
+//! provider, or goes out over the mesh. [`Node`] starts and stops it all.
+
+pub mod admin;
+pub mod config;
+pub mod data;
+mod dispatch;
+mod download;
+mod horizon;
+pub mod models;
+mod node;
+mod publisher;
+mod queue;
+pub mod serving;
+
+pub use admin::{PeerReport, Status};
+pub use config::{Config, ConfigError, Overrides, Role};
+pub use data::{DataDir, DataError, RunningNode};
+pub use download::{Download, DownloadError};
+pub use models::{ModelEntry, ModelStore, ModelsError};
+pub use node::{Node, NodeError, serve_locally};

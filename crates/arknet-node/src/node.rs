@@ -1,0 +1,433 @@
+//! Starts a node, keeps it running, and stops it in order.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use arknet_engine::{LlamaOptions, LlamaProvider, LoadError, Provider};
+use arknet_mesh::{Inbound, Mesh, MeshError, MeshOptions, Multiaddr};
+use arknet_protocol::{Policy, Who};
+use arknet_sdk::{
+    Atoms, Client, ConnectError,
+    keyfile::{self, KeyFileError},
+    parse_seeds,
+    seeds::{self, SeedsError},
+    session::{Scope, SessionError, SessionKey},
+    wallet::Wallet,
+};
+use arknet_types::{KeyPair, NetworkId};
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Config, ConfigError, DataDir, DataError, ModelStore, ModelsError, Role, RunningNode,
+    admin::{self, Admin},
+    data::DataLock,
+    dispatch::NodeDispatch,
+    horizon::HorizonStore,
+    models::ModelEntry,
+    publisher::Publisher,
+    serving::{Serving, ServingOptions},
+};
+
+/// A gateway opens a session a day, each with the day's cap.
+const SESSION_RENEWAL: Duration = Duration::from_secs(24 * 3600);
+/// A session outlives its renewal, for the requests that run then.
+const SESSION_LIFETIME: Duration = Duration::from_secs(25 * 3600);
+
+/// Why a node does not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// An address of the configuration is none.
+    #[error("mesh: {text} is not a multiaddr such as /ip4/0.0.0.0/tcp/26656")]
+    Address {
+        /// The text.
+        text: String,
+    },
+    /// The configuration does not count.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// A port cannot be listened on.
+    #[error("{address}: {source}; another program may use this port, choose one with {flag}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The flag that changes it.
+        flag: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A model does not load.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The mesh does not start.
+    #[error(transparent)]
+    Mesh(#[from] MeshError),
+    /// The models cannot be read.
+    #[error(transparent)]
+    Models(#[from] ModelsError),
+    /// A seed's address is none.
+    #[error(transparent)]
+    Seed(#[from] ConnectError),
+    /// The seed file cannot be read.
+    #[error(transparent)]
+    Seeds(#[from] SeedsError),
+    /// No session for the gateway.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// A part of the node ended that never should.
+    #[error("the node's {part} ended unexpectedly")]
+    Stopped {
+        /// Which.
+        part: &'static str,
+    },
+}
+
+/// A running node.
+pub struct Node {
+    admin: Arc<Admin>,
+    admin_address: SocketAddr,
+    parts: JoinSet<&'static str>,
+    mesh: Mesh,
+    serving: Serving,
+    grace: Duration,
+    /// Ends the gateway, the API and the publisher.
+    stop: CancellationToken,
+    _lock: DataLock,
+}
+
+impl Node {
+    /// Starts a node on this directory with the models the configuration names.
+    pub async fn start(data: &DataDir, config: Config) -> Result<Self, NodeError> {
+        let lock = data.lock()?;
+        let providers =
+            if config.plays(Role::Compute) { load(data, &config).await? } else { vec![] };
+        Self::start_locked(data, config, providers, lock).await
+    }
+
+    /// Starts a node that serves what these providers have.
+    pub async fn start_with(
+        data: &DataDir,
+        config: Config,
+        providers: Vec<Arc<dyn Provider>>,
+    ) -> Result<Self, NodeError> {
+        let lock = data.lock()?;
+        Self::start_locked(data, config, providers, lock).await
+    }
+
+    async fn start_locked(
+        data: &DataDir,
+        config: Config,
+        providers: Vec<Arc<dyn Provider>>,
+        lock: DataLock,
+    ) -> Result<Self, NodeError> {
+        let key = keyfile::load_or_create(&data.peer_key())?;
+        let seed_file = seeds::load(Some(data.root()))?;
+        let network = config.mesh.network.clone().unwrap_or(seed_file.chain_id);
+        let seed_texts =
+            config.mesh.seeds.clone().unwrap_or_else(|| {
+                seed_file.seeds.into_iter().map(|seed| seed.multiaddr).collect()
+            });
+        // The ports first: they are what most often stands in the way.
+        let admin_listener = listen(config.admin.listen, "--admin").await?;
+        let gateway_listener = match config.plays(Role::Gateway) {
+            true => Some(listen(config.gateway.listen, "--gateway").await?),
+            false => None,
+        };
+        let serving = serving(data, &config, &key, &network, providers)?;
+        let (mesh, inbound) = start_mesh(&config, &key, &network, &seed_texts)?;
+        let stop = CancellationToken::new();
+        let mut parts = JoinSet::new();
+        spawn_serving(&mut parts, &serving, inbound);
+        let publisher = Publisher {
+            key,
+            network: network.clone(),
+            mesh: mesh.clone(),
+            serving: serving.clone(),
+        };
+        spawn(&mut parts, "publisher", publisher.run(stop.clone()));
+        let mut gateway = None;
+        if let Some(listener) = gateway_listener {
+            gateway = listener.local_addr().ok();
+            let session = Sessions { data, config: &config, network: &network };
+            let client = Client::over(mesh.clone(), session.open()?);
+            spawn_gateway(&mut parts, listener, &serving, &client, &config, &stop);
+            spawn(&mut parts, "sessions", session.keep_fresh(client, stop.clone())?);
+        }
+        let admin_address = admin_listener.local_addr().unwrap_or(config.admin.listen);
+        let grace = Duration::from_millis(config.shutdown_grace_ms);
+        let admin = Arc::new(Admin {
+            started: Instant::now(),
+            network: network.to_string(),
+            gateway,
+            mesh: mesh.clone(),
+            serving: serving.clone(),
+            config,
+        });
+        let api = admin::serve(admin_listener, Arc::clone(&admin), stop.clone());
+        spawn(&mut parts, "node API", async { drop(api.await) });
+        data.announce(&RunningNode {
+            pid: std::process::id(),
+            peer: mesh.peer().to_string(),
+            gateway,
+            admin: admin_address,
+        })?;
+        Ok(Self { admin, admin_address, parts, mesh, serving, grace, stop, _lock: lock })
+    }
+
+    /// What the node says of itself.
+    #[must_use]
+    pub fn status(&self) -> crate::Status {
+        self.admin.status()
+    }
+
+    /// Where its node API listens.
+    #[must_use]
+    pub const fn admin_address(&self) -> SocketAddr {
+        self.admin_address
+    }
+
+    /// Waits until it can be reached somewhere, so that what is shown to a person is complete.
+    pub async fn wait_listening(&self, patience: Duration) {
+        let mut addresses = self.mesh.addresses_changed();
+        let listening = addresses.wait_for(|addresses| !addresses.is_empty());
+        let _ = tokio::time::timeout(patience, listening).await;
+    }
+
+    /// Runs until `until` is there or a part fails, then stops in order.
+    pub async fn run_until(mut self, until: impl Future<Output = ()>) -> Result<(), NodeError> {
+        let failed = tokio::select! {
+            () = until => None,
+            ended = self.parts.join_next() => Some(part_name(ended)),
+        };
+        self.stop().await;
+        failed.map_or(Ok(()), |part| Err(NodeError::Stopped { part }))
+    }
+
+    /// Stops in this order: say goodbye and take no new work, let running work end within the
+    /// grace, cut the rest, close the connections.
+    async fn stop(mut self) {
+        tracing::info!("stopping");
+        self.stop.cancel();
+        self.serving.shut_down(self.grace).await;
+        // The goodbye and the last answers of the gateway need the mesh, which is the last part.
+        while self.parts.len() > 1 {
+            report(self.parts.join_next().await);
+        }
+        self.mesh.shutdown().await;
+        while !self.parts.is_empty() {
+            report(self.parts.join_next().await);
+        }
+        tracing::info!("stopped");
+    }
+}
+
+fn report(ended: Option<Result<&'static str, tokio::task::JoinError>>) {
+    if let Some(Err(error)) = ended
+        && error.is_panic()
+    {
+        tracing::error!(%error, "a part of the node had panicked");
+    }
+}
+
+/// The models of this directory without a node around them: for one question, offline.
+pub async fn serve_locally(data: &DataDir, config: &Config) -> Result<Serving, NodeError> {
+    let key = keyfile::load_or_create(&data.peer_key())?;
+    let network = seeds::load(Some(data.root()))?.chain_id;
+    serving(data, config, &key, &network, load(data, config).await?)
+}
+
+fn part_name(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> &'static str {
+    match ended {
+        Some(Ok(part)) => part,
+        Some(Err(error)) => {
+            tracing::error!(%error, "a part of the node failed");
+            "inner work"
+        }
+        None => "all parts",
+    }
+}
+
+fn spawn(
+    parts: &mut JoinSet<&'static str>,
+    name: &'static str,
+    work: impl Future<Output = ()> + Send + 'static,
+) {
+    parts.spawn(async move {
+        work.await;
+        name
+    });
+}
+
+fn spawn_serving(parts: &mut JoinSet<&'static str>, serving: &Serving, inbound: Inbound) {
+    let serving = serving.clone();
+    spawn(parts, "mesh", async move { serving.serve(inbound).await });
+}
+
+fn spawn_gateway(
+    parts: &mut JoinSet<&'static str>,
+    listener: TcpListener,
+    serving: &Serving,
+    client: &Client,
+    config: &Config,
+    stop: &CancellationToken,
+) {
+    let dispatch = Arc::new(NodeDispatch {
+        me: client.mesh().peer(),
+        serving: serving.clone(),
+        client: client.clone(),
+    });
+    let mut options = arknet_gateway::Options::default();
+    options.limits.drain_ms = config.shutdown_grace_ms;
+    let served = arknet_gateway::serve(listener, dispatch, options, stop.clone());
+    spawn(parts, "gateway", async move {
+        match served.await {
+            Ok(0) => {}
+            Ok(cut) => tracing::warn!(cut, "answers were cut at shutdown"),
+            Err(error) => tracing::error!(%error, "the gateway failed"),
+        }
+    });
+}
+
+async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, NodeError> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|source| NodeError::Listen { address, flag, source })
+}
+
+fn serving(
+    data: &DataDir,
+    config: &Config,
+    key: &KeyPair,
+    network: &NetworkId,
+    providers: Vec<Arc<dyn Provider>>,
+) -> Result<Serving, NodeError> {
+    let horizon = HorizonStore::open(data.horizon())?;
+    let options = ServingOptions {
+        policy: Policy {
+            network: network.clone(),
+            me: key.public(),
+            started_at: horizon.started_at(arknet_sdk::now()),
+            who: config.allowed_peers()?.map_or(Who::Anyone, Who::Only),
+            requests_per_peer_max: config.compute.requests_per_peer_max,
+        },
+        price: config.price(),
+        queue_max: config.compute.queue_max,
+        slow_reader: Duration::from_millis(config.compute.slow_reader_ms),
+    };
+    Ok(Serving::new(providers, options, horizon))
+}
+
+fn start_mesh(
+    config: &Config,
+    key: &KeyPair,
+    network: &NetworkId,
+    seeds: &[String],
+) -> Result<(Mesh, Inbound), NodeError> {
+    let mut options = MeshOptions::new(key.clone(), network.clone());
+    options.listen = parse_addresses(&config.mesh.listen)?;
+    options.external = parse_addresses(&config.mesh.external)?;
+    options.seeds = parse_seeds(seeds)?;
+    options.relay_server = config.plays(Role::Validator);
+    options.serve = config.plays(Role::Compute);
+    Ok(arknet_mesh::start(options)?)
+}
+
+fn parse_addresses(texts: &[String]) -> Result<Vec<Multiaddr>, NodeError> {
+    let parse = |text: &String| text.parse().map_err(|_| NodeError::Address { text: text.clone() });
+    texts.iter().map(parse).collect()
+}
+
+/// Opens the models, one after the other, away from the async threads.
+async fn load(data: &DataDir, config: &Config) -> Result<Vec<Arc<dyn Provider>>, NodeError> {
+    let store = ModelStore::open(data.models())?;
+    let entries = chosen(&store, config)?;
+    let compute = config.compute.clone();
+    let open = move || {
+        let mut providers: Vec<Arc<dyn Provider>> = Vec::new();
+        for entry in entries {
+            let mut options =
+                LlamaOptions::new(entry.name.clone(), entry.digest, store.path(&entry.digest));
+            options.context_tokens = compute.context_tokens;
+            options.slots = compute.slots;
+            options.threads = compute.threads.map(usize::from);
+            options.memory_bytes_max = compute.memory_bytes_max;
+            let provider = LlamaProvider::open(options)?;
+            for model in provider.models() {
+                let (slots, context) = (model.slots, model.context_tokens);
+                tracing::info!(model = %model.name, slots, context, "model loaded");
+            }
+            providers.push(Arc::new(provider));
+        }
+        Ok(providers)
+    };
+    let opened = tokio::task::spawn_blocking(open).await;
+    opened.map_err(|_| NodeError::Stopped { part: "model loading" })?
+}
+
+/// The models to serve: those configured, else those added, else the one that ships.
+fn chosen(store: &ModelStore, config: &Config) -> Result<Vec<ModelEntry>, ModelsError> {
+    let embedded = store.embedded()?;
+    if !config.compute.models.is_empty() {
+        let entry = |name| match store.get(name) {
+            Err(ModelsError::Unknown { .. }) if *name == embedded.name => Ok(embedded.clone()),
+            result => result,
+        };
+        return config.compute.models.iter().map(entry).collect();
+    }
+    let added = store.list()?;
+    Ok(if added.is_empty() { vec![embedded] } else { added })
+}
+
+/// Opens sessions for the gateway.
+struct Sessions<'a> {
+    data: &'a DataDir,
+    config: &'a Config,
+    network: &'a NetworkId,
+}
+
+impl Sessions<'_> {
+    fn open(&self) -> Result<SessionKey, NodeError> {
+        let wallet = Wallet::from_key(keyfile::load_or_create(&self.data.wallet())?);
+        open_session(&wallet, self.config.gateway.spending_cap_atoms, self.network)
+    }
+
+    /// Renews the session of `client` before it expires.
+    fn keep_fresh(
+        &self,
+        client: Client,
+        stop: CancellationToken,
+    ) -> Result<impl Future<Output = ()> + Send + use<>, NodeError> {
+        let wallet = Wallet::from_key(keyfile::load_or_create(&self.data.wallet())?);
+        let cap = self.config.gateway.spending_cap_atoms;
+        let network = self.network.clone();
+        Ok(async move {
+            let mut renewal = tokio::time::interval(SESSION_RENEWAL);
+            renewal.tick().await;
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    _ = renewal.tick() => {}
+                }
+                match open_session(&wallet, cap, &network) {
+                    Ok(session) => client.set_session(session),
+                    Err(error) => tracing::error!(%error, "the session cannot be renewed"),
+                }
+            }
+        })
+    }
+}
+
+fn open_session(wallet: &Wallet, cap: u64, network: &NetworkId) -> Result<SessionKey, NodeError> {
+    let scope = Scope { network: Some(network.clone()), ..Scope::default() };
+    Ok(SessionKey::create_scoped(wallet, Atoms(cap), SESSION_LIFETIME, scope)?)
+}

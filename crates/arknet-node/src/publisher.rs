@@ -1,0 +1,94 @@
+//! Tells the mesh what this node serves: at once on change, and every minute.
+
+use std::time::Duration;
+
+use arknet_mesh::Mesh;
+use arknet_types::{
+    KeyPair, ModelOffer, NetworkId, Offer, OfferBody, Timestamp,
+    limits::{
+        ADDRESSES_PER_OFFER_MAX, MODELS_PER_OFFER_MAX, OFFER_HEARTBEAT_MS, OFFER_LIFETIME_MS_MAX,
+    },
+};
+use futures::{StreamExt, stream::FuturesUnordered};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::serving::Serving;
+
+/// Slots come and go with every request; the mesh hears of it this often at most.
+const INTERVAL_MIN: Duration = Duration::from_secs(1);
+const HEARTBEAT: Duration = Duration::from_millis(OFFER_HEARTBEAT_MS);
+
+pub(crate) struct Publisher {
+    pub(crate) key: KeyPair,
+    pub(crate) network: NetworkId,
+    pub(crate) mesh: Mesh,
+    pub(crate) serving: Serving,
+}
+
+impl Publisher {
+    /// Publishes until told to stop, then says goodbye.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut addresses = self.mesh.addresses_changed();
+        let mut slots: Vec<_> = self.serving.models().map(|served| served.slots_free()).collect();
+        let mut sequence = 0;
+        while !stop.is_cancelled() {
+            addresses.borrow_and_update();
+            for slot in &mut slots {
+                slot.borrow_and_update();
+            }
+            self.publish(&mut sequence, true).await;
+            let published = Instant::now();
+            {
+                let mut slot_changes: FuturesUnordered<_> =
+                    slots.iter_mut().map(|slot| slot.changed()).collect();
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    _ = addresses.changed() => {}
+                    Some(_) = slot_changes.next() => {}
+                    () = sleep_until(published + HEARTBEAT) => {}
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = sleep_until(published + INTERVAL_MIN) => {}
+            }
+        }
+        self.publish(&mut sequence, false).await;
+    }
+
+    async fn publish(&self, sequence: &mut u64, is_serving: bool) {
+        let now = arknet_sdk::now();
+        // Milliseconds since the epoch, so that it rises across restarts.
+        *sequence = now.0.max(*sequence + 1);
+        let offer = self.offer(*sequence, now, is_serving);
+        tracing::debug!(sequence, models = offer.body.models.len(), "offer published");
+        self.mesh.publish_offer(offer).await;
+    }
+
+    fn offer(&self, sequence: u64, now: Timestamp, is_serving: bool) -> Offer {
+        let addresses = self.mesh.listen_addresses().into_iter().map(|a| a.to_string());
+        let models = self.serving.models().map(|served| {
+            let slots_free = u16::try_from(*served.slots_free().borrow()).unwrap_or(u16::MAX);
+            ModelOffer {
+                name: served.info.name.clone(),
+                digest: served.info.digest,
+                context_tokens: served.info.context_tokens,
+                slots_total: served.info.slots,
+                slots_free: slots_free.min(served.info.slots),
+                input_price: served.price.input,
+                output_price: served.price.output,
+            }
+        });
+        let body = OfferBody {
+            network: self.network.clone(),
+            peer: self.key.public(),
+            sequence,
+            issued_at: now,
+            expires_at: now.plus_ms(OFFER_LIFETIME_MS_MAX),
+            addresses: addresses.take(ADDRESSES_PER_OFFER_MAX).collect(),
+            models: models.take(if is_serving { MODELS_PER_OFFER_MAX } else { 0 }).collect(),
+        };
+        Offer::sign(body, &self.key)
+    }
+}

@@ -1,0 +1,391 @@
+//! What happens to a request once it is here: admission, queue, provider, and the way back.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use arknet_engine::{Generation, ModelInfo, Provider};
+use arknet_mesh::{FrameError, Inbound, RequestStream};
+use arknet_protocol::{Admission, Admitted, Asker, CheckedRequest, Policy, Price, usage_bound};
+use arknet_types::{
+    DecodeError, InferRequest, ModelName, PublicKey, Refusal, RefusalCode, Reply, Request, Usage,
+    frame,
+    limits::{ALIVE_MS, REQUEST_FRAME_BYTES_MAX},
+};
+use futures::FutureExt;
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    horizon::HorizonStore,
+    queue::{ModelQueue, Permit},
+};
+
+/// How long a stream opened ahead of need may wait for its request.
+const IDLE_STREAM_MAX: Duration = Duration::from_secs(15 * 60);
+/// How long a request may take to arrive once it has begun to.
+const ARRIVAL_MAX: Duration = Duration::from_secs(60);
+/// Frames that are ready at the same moment and leave in one write.
+const FRAMES_PER_WRITE_MAX: usize = 32;
+/// Bytes of requests that arrive at the same time, over all peers.
+const ARRIVING_BYTES_MAX: usize = 128 << 20;
+const ALIVE: Duration = Duration::from_millis(ALIVE_MS);
+
+/// The owner of this node asks.
+pub const LOCAL: Asker = Asker::Local;
+
+/// One model as this node serves it.
+pub struct Served {
+    /// What the provider says of it.
+    pub info: ModelInfo,
+    /// What it costs.
+    pub price: Price,
+    provider: Arc<dyn Provider>,
+    queue: ModelQueue,
+}
+
+impl Served {
+    /// Free slots, now and when that changes.
+    #[must_use]
+    pub fn slots_free(&self) -> watch::Receiver<u32> {
+        self.queue.free()
+    }
+
+    /// Requests that wait for a slot.
+    #[must_use]
+    pub fn waiting(&self) -> u32 {
+        self.queue.waiting()
+    }
+}
+
+/// The serving half of a node.
+#[derive(Clone)]
+pub struct Serving {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    models: BTreeMap<ModelName, Served>,
+    policy: Policy,
+    admission: std::sync::Mutex<Admission>,
+    horizon: HorizonStore,
+    slow_reader: Duration,
+    /// Bytes of requests that may still arrive, over all peers.
+    arriving: Semaphore,
+    /// Set when no new work is taken any more.
+    closing: CancellationToken,
+    /// Set when running work is cut.
+    cut: CancellationToken,
+    running: TaskTracker,
+}
+
+/// How to serve.
+pub(crate) struct ServingOptions {
+    /// Who may ask, and how much.
+    pub(crate) policy: Policy,
+    /// What it costs.
+    pub(crate) price: Price,
+    /// Requests that may wait for a slot of one model.
+    pub(crate) queue_max: u32,
+    /// A reader that takes nothing for so long loses its answer.
+    pub(crate) slow_reader: Duration,
+}
+
+/// An answer that is being made here. Dropping it stops the work and frees the slot.
+pub struct Running {
+    generation: Generation,
+    _permit: Permit,
+}
+
+impl Running {
+    /// The next piece. Cancel safe.
+    pub async fn next(&mut self) -> Option<Reply> {
+        self.generation.next().await
+    }
+}
+
+impl Serving {
+    /// Serves what these providers have; of two models with one name the first counts.
+    #[must_use]
+    pub(crate) fn new(
+        providers: Vec<Arc<dyn Provider>>,
+        options: ServingOptions,
+        horizon: HorizonStore,
+    ) -> Self {
+        let mut models = BTreeMap::new();
+        for provider in providers {
+            for info in provider.models() {
+                let queue = ModelQueue::new(info.slots, options.queue_max);
+                let served =
+                    Served { price: options.price, provider: Arc::clone(&provider), queue, info };
+                models.entry(served.info.name.clone()).or_insert(served);
+            }
+        }
+        Self {
+            shared: Arc::new(Shared {
+                models,
+                admission: std::sync::Mutex::new(Admission::new(options.policy.clone())),
+                policy: options.policy,
+                horizon,
+                slow_reader: options.slow_reader,
+                arriving: Semaphore::new(ARRIVING_BYTES_MAX),
+                closing: CancellationToken::new(),
+                cut: CancellationToken::new(),
+                running: TaskTracker::new(),
+            }),
+        }
+    }
+
+    /// The models served.
+    pub fn models(&self) -> impl Iterator<Item = &Served> {
+        self.shared.models.values()
+    }
+
+    /// The model of this name or digest.
+    #[must_use]
+    pub fn model(&self, name: &ModelName) -> Option<&Served> {
+        let models = &self.shared.models;
+        models.get(name).or_else(|| {
+            let digest =
+                name.as_str().starts_with("sha256:").then(|| name.as_str().parse().ok())??;
+            models.values().find(|served| served.info.digest == digest)
+        })
+    }
+
+    /// Requests of others that are running or waiting.
+    #[must_use]
+    pub fn remote_requests(&self) -> u32 {
+        self.lock().running()
+    }
+
+    /// Starts an answer for `asker`, after its turn has come.
+    pub async fn run(&self, asker: Asker, mut infer: InferRequest) -> Result<Running, Refusal> {
+        if self.shared.closing.is_cancelled() {
+            return Err(shutting_down());
+        }
+        let Some(served) = self.model(&infer.model) else {
+            let words = format!("{} is not served here", infer.model);
+            return Err(Refusal::new(RefusalCode::UnknownModel, words));
+        };
+        // The provider knows its models by name only.
+        infer.model = served.info.name.clone();
+        let permit = served.queue.acquire(asker).await?;
+        let generation = served.provider.generate(infer)?;
+        Ok(Running { generation, _permit: permit })
+    }
+
+    /// Takes requests of others until the mesh ends.
+    pub async fn serve(&self, mut inbound: Inbound) {
+        while let Some((peer, stream)) = inbound.next().await {
+            let serving = self.clone();
+            self.shared.running.spawn(async move { serving.take(peer, stream).await });
+        }
+    }
+
+    /// Refuses new work from now on, lets running work end for `grace`, then cuts it.
+    pub async fn shut_down(&self, grace: Duration) {
+        self.shared.closing.cancel();
+        self.shared.running.close();
+        if timeout(grace, self.shared.running.wait()).await.is_err() {
+            self.shared.cut.cancel();
+            self.shared.running.wait().await;
+        }
+    }
+
+    /// One stream: waits for its request, answers it.
+    async fn take(&self, from: PublicKey, mut stream: RequestStream) {
+        let request = tokio::select! {
+            biased;
+            request = read_request(&mut stream, &self.shared.arriving) => request,
+            () = self.shared.closing.cancelled() => return,
+        };
+        let outcome = match request {
+            Ok(None) => return,
+            Ok(Some(request)) => self.answer(from, request, &mut stream).await,
+            Err(refusal) => Err(refusal),
+        };
+        if let Err(refusal) = outcome {
+            tracing::debug!(peer = ?from, code = refusal.code.as_str(), "request refused");
+            let _ = timeout(ALIVE, stream.write_frame(&Reply::Refused(refusal))).await;
+        }
+        // The last frame must arrive before the stream goes; a requester that is gone does not mind.
+        let _ = timeout(ALIVE, stream.close()).await;
+    }
+
+    /// Admits, runs, and sends the answer. An error is a refusal that was not sent yet.
+    async fn answer(
+        &self,
+        from: PublicKey,
+        request: Request,
+        stream: &mut RequestStream,
+    ) -> Result<(), Refusal> {
+        let now = arknet_sdk::now();
+        let is_known = |digest: &[u8; 32]| self.lock().knows_delegation(digest);
+        let checked = CheckedRequest::check(request, from, &self.shared.policy, now, is_known)?;
+        self.shared.horizon.cover(checked.request()).await.map_err(|error| {
+            tracing::error!(%error, "no request is taken while the horizon cannot be stored");
+            Refusal::new(RefusalCode::ProviderFailed, "this node cannot write to its disk")
+        })?;
+        let infer = &checked.request().infer;
+        let served = self.model(&infer.model);
+        let context_tokens = served.map_or(0, |served| served.info.context_tokens);
+        let bound = usage_bound(infer, context_tokens);
+        let price = served.map(|served| served.price);
+        let admitted = self.lock().admit(checked, price, bound, now)?;
+        let mut account = Account { serving: self, admitted, used: Usage::default() };
+        let infer = account.admitted.infer.clone();
+        // What the prompt takes is known at the end only; until then its bound counts.
+        account.used.prompt_tokens = bound.prompt_tokens;
+        let running = self.run(Asker::Peer(from), infer);
+        let Some(running) = self.wait_for_turn(running, stream).await? else { return Ok(()) };
+        self.pump(running, stream, &mut account).await
+    }
+
+    /// Waits for a slot, saying so now and then. `None` when the requester has gone.
+    async fn wait_for_turn(
+        &self,
+        running: impl Future<Output = Result<Running, Refusal>>,
+        stream: &mut RequestStream,
+    ) -> Result<Option<Running>, Refusal> {
+        let mut running = std::pin::pin!(running);
+        if let Some(result) = running.as_mut().now_or_never() {
+            return result.map(Some);
+        }
+        let mut alive = Instant::now() + ALIVE;
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut running => return result.map(Some),
+                () = self.shared.cut.cancelled() => return Err(shutting_down()),
+                () = stream.gone() => return Ok(None),
+                () = sleep_until(alive) => {}
+            }
+            alive = Instant::now() + ALIVE;
+            if !self.write(stream, &frame(&Reply::Alive)).await {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Sends the pieces as they come, several in one write when several are there.
+    async fn pump(
+        &self,
+        mut running: Running,
+        stream: &mut RequestStream,
+        account: &mut Account<'_>,
+    ) -> Result<(), Refusal> {
+        loop {
+            let alive = Instant::now() + ALIVE;
+            let reply = tokio::select! {
+                biased;
+                reply = running.next() => reply,
+                () = self.shared.cut.cancelled() => return Err(shutting_down()),
+                () = stream.gone() => return Ok(()),
+                () = sleep_until(alive) => Some(Reply::Alive),
+            };
+            let mut next = reply;
+            let mut bytes = Vec::with_capacity(256);
+            let mut is_over = false;
+            for _ in 0..FRAMES_PER_WRITE_MAX {
+                let Some(reply) = next else { break };
+                account.count(&reply);
+                is_over = matches!(reply, Reply::Done { .. } | Reply::Refused(_));
+                bytes.extend_from_slice(&frame(&reply));
+                if is_over {
+                    break;
+                }
+                next = running.next().now_or_never().flatten();
+            }
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            if is_over {
+                // The slot is free before the requester knows: it may ask again at once.
+                drop(running);
+                self.write(stream, &bytes).await;
+                return Ok(());
+            }
+            if !self.write(stream, &bytes).await {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes, unless the requester is gone or takes nothing for too long.
+    async fn write(&self, stream: &mut RequestStream, frames: &[u8]) -> bool {
+        matches!(timeout(self.shared.slow_reader, stream.write_raw(frames)).await, Ok(Ok(())))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Admission> {
+        self.shared.admission.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// What an admitted request has used; settled when dropped, however the request ends.
+struct Account<'a> {
+    serving: &'a Serving,
+    admitted: Admitted,
+    used: Usage,
+}
+
+impl Account<'_> {
+    fn count(&mut self, reply: &Reply) {
+        match reply {
+            Reply::Text { tokens, .. } => {
+                self.used.completion_tokens = self.used.completion_tokens.saturating_add(*tokens);
+            }
+            Reply::Done { usage, .. } => self.used = *usage,
+            Reply::Alive | Reply::Refused(_) => {}
+        }
+    }
+}
+
+impl Drop for Account<'_> {
+    fn drop(&mut self) {
+        let cost = self.serving.lock().settle(&self.admitted, self.used);
+        tracing::info!(
+            peer = ?self.admitted.from,
+            wallet = %self.admitted.wallet,
+            model = %self.admitted.infer.model,
+            tokens = self.used.completion_tokens,
+            cost = cost.0,
+            "request ended"
+        );
+    }
+}
+
+/// The request of a stream; `None` when none came.
+async fn read_request(
+    stream: &mut RequestStream,
+    arriving: &Semaphore,
+) -> Result<Option<Request>, Refusal> {
+    let length = match timeout(IDLE_STREAM_MAX, stream.next_length(REQUEST_FRAME_BYTES_MAX)).await {
+        Ok(Ok(length)) => length,
+        Ok(Err(FrameError::Decode(error))) => return Err(undecodable(&error)),
+        Ok(Err(_)) | Err(_) => return Ok(None),
+    };
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
+    let Ok(_budget) = arriving.try_acquire_many(length) else {
+        let refusal = Refusal::new(RefusalCode::Busy, "too many large requests arrive at once");
+        return Err(refusal.retry_after_ms(1_000));
+    };
+    match timeout(ARRIVAL_MAX, stream.read_frame(REQUEST_FRAME_BYTES_MAX)).await {
+        Ok(Ok(request)) => Ok(Some(request)),
+        Ok(Err(FrameError::Decode(error))) => Err(undecodable(&error)),
+        Ok(Err(_)) => Ok(None),
+        Err(_) => Err(Refusal::new(RefusalCode::Malformed, "the request did not arrive in time")),
+    }
+}
+
+fn undecodable(error: &DecodeError) -> Refusal {
+    let code = match error {
+        DecodeError::TooLarge { .. } => RefusalCode::TooLarge,
+        _ => RefusalCode::Malformed,
+    };
+    Refusal::new(code, error.to_string())
+}
+
+fn shutting_down() -> Refusal {
+    Refusal::new(RefusalCode::ShuttingDown, "this node is shutting down")
+}

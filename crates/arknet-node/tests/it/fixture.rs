@@ -1,0 +1,205 @@
+use std::{sync::Arc, time::Duration};
+
+use arknet_engine::{Generation, ModelInfo, Provider};
+use arknet_mesh::{Mesh, MeshOptions, RequestStream};
+use arknet_node::{Config, DataDir, Node, Role};
+use arknet_sdk::{
+    Atoms, PublicKey, keyfile,
+    session::{Scope, SessionKey},
+    wallet::Wallet,
+};
+use arknet_types::{
+    Delegation, DelegationBody, FinishReason, InferRequest, Input, KeyPair, ModelDigest, ModelName,
+    NetworkId, Refusal, Reply, Request, Sampling, Timestamp, Usage, limits::REPLY_FRAME_BYTES_MAX,
+};
+use tokio::sync::{mpsc, watch};
+
+pub(crate) const MODEL: &str = "test/echo";
+/// A model whose answer never ends by itself.
+pub(crate) const ENDLESS: &str = "test/endless";
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Answers at once, or without end; counts what runs.
+pub(crate) struct Scripted {
+    pub(crate) running: watch::Sender<u32>,
+}
+
+impl Provider for Scripted {
+    fn models(&self) -> Vec<ModelInfo> {
+        let info = |name: &str, slots| ModelInfo {
+            name: ModelName::new(name).unwrap(),
+            digest: ModelDigest([1; 32]),
+            context_tokens: 4096,
+            slots,
+        };
+        vec![info(MODEL, 64), info(ENDLESS, 1)]
+    }
+
+    fn generate(&self, request: InferRequest) -> Result<Generation, Refusal> {
+        let (sender, replies) = mpsc::channel(2);
+        let running = self.running.clone();
+        running.send_modify(|running| *running += 1);
+        tokio::spawn(async move {
+            let word = Reply::Text { text: "word ".into(), tokens: 1 };
+            let endless = request.model.as_str() == ENDLESS;
+            while sender.send(word.clone()).await.is_ok() && endless {}
+            let usage = Usage { prompt_tokens: 1, completion_tokens: 1 };
+            let _ = sender.send(Reply::Done { finish: FinishReason::Stop, usage }).await;
+            running.send_modify(|running| *running -= 1);
+        });
+        Ok(Generation::from_channel(replies))
+    }
+}
+
+/// A node that serves [`Scripted`], stopped in order at the end of the test.
+pub(crate) struct TestNode {
+    pub(crate) peer: PublicKey,
+    pub(crate) address: String,
+    pub(crate) running: watch::Receiver<u32>,
+    pub(crate) admin: std::net::SocketAddr,
+    stop: tokio::sync::oneshot::Sender<()>,
+    ended: tokio::task::JoinHandle<()>,
+    _directory: tempfile::TempDir,
+}
+
+impl TestNode {
+    pub(crate) async fn start(change: impl FnOnce(&mut Config)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let data = DataDir::open(Some(directory.path().to_owned())).unwrap();
+        let mut config = Config { roles: [Role::Compute].into(), ..Config::default() };
+        config.mesh.listen = vec!["/ip4/127.0.0.1/tcp/0".into()];
+        config.admin.listen.set_port(0);
+        config.shutdown_grace_ms = 100;
+        change(&mut config);
+        let (running_sender, running) = watch::channel(0);
+        let provider = Scripted { running: running_sender };
+        let node = Node::start_with(&data, config, vec![Arc::new(provider)]).await.unwrap();
+        node.wait_listening(PATIENCE).await;
+        let status = node.status();
+        let admin = node.admin_address();
+        let (stop, stopped) = tokio::sync::oneshot::channel();
+        let run = node.run_until(async { drop(stopped.await) });
+        Self {
+            peer: status.peer.parse().unwrap(),
+            address: status.addresses[0].clone(),
+            running,
+            admin,
+            stop,
+            ended: tokio::spawn(async { run.await.unwrap() }),
+            _directory: directory,
+        }
+    }
+
+    pub(crate) async fn stop(self) {
+        let _ = self.stop.send(());
+        self.ended.await.unwrap();
+    }
+}
+
+/// A peer that speaks the wire by itself, so that it can say anything.
+pub(crate) struct Stranger {
+    pub(crate) mesh: Mesh,
+    pub(crate) server: PublicKey,
+    pub(crate) wallet: KeyPair,
+    pub(crate) session: KeyPair,
+    pub(crate) delegation: Delegation,
+    pub(crate) nonce: u64,
+    address: arknet_mesh::Multiaddr,
+}
+
+impl Stranger {
+    pub(crate) fn new(node: &TestNode) -> Self {
+        Self::with_key(node, keyfile::generate().unwrap())
+    }
+
+    pub(crate) fn with_key(node: &TestNode, key: KeyPair) -> Self {
+        let options = MeshOptions::new(key, network());
+        let (mesh, _) = arknet_mesh::start(options).unwrap();
+        let (wallet, session) = (keyfile::generate().unwrap(), keyfile::generate().unwrap());
+        let delegation = delegation(&wallet, &session, |_| {});
+        let address = node.address.split("/p2p/").next().unwrap().parse().unwrap();
+        Self { mesh, server: node.peer, wallet, session, delegation, nonce: 0, address }
+    }
+
+    pub(crate) async fn open(&self) -> RequestStream {
+        let open = self.mesh.open(self.server, std::slice::from_ref(&self.address));
+        tokio::time::timeout(PATIENCE, open).await.unwrap().unwrap()
+    }
+
+    pub(crate) fn request(&mut self, model: &str) -> Request {
+        self.request_with(model, self.server, arknet_sdk::now())
+    }
+
+    pub(crate) fn request_with(
+        &mut self,
+        model: &str,
+        audience: PublicKey,
+        sent_at: Timestamp,
+    ) -> Request {
+        self.nonce += 1;
+        let infer = infer(model);
+        let (nonce, cost) = (self.nonce, Atoms(u64::MAX));
+        Request::sign(&self.session, &self.delegation, audience, nonce, sent_at, cost, infer)
+    }
+
+    /// Sends and returns the first word of the answer.
+    pub(crate) async fn first_reply(&self, request: &Request) -> Reply {
+        let mut stream = self.open().await;
+        stream.write_frame(request).await.unwrap();
+        read(&mut stream).await
+    }
+
+    /// Sends what must be refused.
+    pub(crate) async fn refusal(&self, request: &Request) -> Refusal {
+        match self.first_reply(request).await {
+            Reply::Refused(refusal) => refusal,
+            reply => panic!("not refused: {reply:?}"),
+        }
+    }
+}
+
+pub(crate) async fn read(stream: &mut RequestStream) -> Reply {
+    let reply = stream.read_frame(REPLY_FRAME_BYTES_MAX);
+    tokio::time::timeout(PATIENCE, reply).await.expect("an answer").expect("a frame")
+}
+
+pub(crate) fn network() -> NetworkId {
+    NetworkId::new("arknet-1").unwrap()
+}
+
+pub(crate) fn infer(model: &str) -> InferRequest {
+    InferRequest {
+        model: ModelName::new(model).unwrap(),
+        input: Input::Text("hi".into()),
+        max_tokens: Some(1),
+        stop: vec![],
+        sampling: Sampling::default(),
+    }
+}
+
+pub(crate) fn delegation(
+    wallet: &KeyPair,
+    session: &KeyPair,
+    change: impl FnOnce(&mut DelegationBody),
+) -> Delegation {
+    let now = arknet_sdk::now();
+    let mut body = DelegationBody {
+        network: network(),
+        wallet: wallet.public(),
+        session: session.public(),
+        spending_cap: Atoms(1_000),
+        issued_at: now,
+        expires_at: now.plus_ms(3_600_000),
+        peer_scope: None,
+        model_scope: None,
+    };
+    change(&mut body);
+    Delegation::sign(body, wallet)
+}
+
+/// A session of the SDK for the test network.
+pub(crate) fn session(cap: u64) -> SessionKey {
+    let scope = Scope { network: Some(network()), ..Scope::default() };
+    let lifetime = Duration::from_secs(60);
+    SessionKey::create_scoped(&Wallet::create(), Atoms(cap), lifetime, scope).unwrap()
+}

@@ -1,0 +1,172 @@
+//! The command line as it is typed.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use arknet_node::{Overrides, Role};
+use arknet_types::{ModelDigest, ModelName};
+use clap::{Args, Parser, Subcommand};
+
+/// Use AI models on machines of your own and of others: privately, checkably.
+#[derive(Parser)]
+#[command(name = "arknet", version, propagate_version = true)]
+pub(crate) struct Arguments {
+    /// Directory of keys, models and configuration [default: ~/.arknet]
+    #[arg(long, global = true, env = "ARKNET_HOME", hide_env_values = true)]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Configuration file [default: arknet.toml in the data directory]
+    #[arg(long, global = true, env = "ARKNET_CONFIG", hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// What to log to standard error: error, warn, info, debug, or by module (arknet_mesh=debug)
+    #[arg(long, global = true, env = "ARKNET_LOG", hide_env_values = true)]
+    pub(crate) log: Option<String>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Ask a model a question and stream its answer
+    Ask(Ask),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Check or show the configuration
+    Config {
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// Make keys and a commented configuration file
+    Init,
+    /// Add, list, remove and verify models on this machine
+    Model {
+        #[command(subcommand)]
+        command: ModelCommand,
+    },
+    /// List the peers the running node knows
+    Peers,
+    /// Run a node: serve models, and the API for your apps, until interrupted
+    Start(Start),
+    /// Show what the running node is doing
+    Status,
+    /// Make a wallet or show its address
+    Wallet {
+        #[command(subcommand)]
+        command: WalletCommand,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Ask {
+    /// What to ask; - reads it from standard input
+    pub(crate) prompt: String,
+    /// Which model; the first one there is when not given
+    #[arg(long, short)]
+    pub(crate) model: Option<ModelName>,
+    /// Tokens to generate at most
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_tokens: u32,
+    /// How varied: 0 always takes the likeliest token
+    #[arg(long)]
+    pub(crate) temperature: Option<f32>,
+    /// What the model should know before the question
+    #[arg(long)]
+    pub(crate) system: Option<String>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Read the configuration file and say what is wrong with it
+    Check,
+    /// Print every effective value and where it comes from
+    Show,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ModelCommand {
+    /// Add a GGUF file, or fetch one from an http(s) URL
+    Add {
+        /// A path or a URL
+        source: String,
+        /// What to call it; the name inside the file when not given
+        #[arg(long)]
+        name: Option<ModelName>,
+        /// The SHA-256 it must have
+        #[arg(long)]
+        sha256: Option<ModelDigest>,
+        /// Accept a download whose SHA-256 was not given
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// List the models on this machine
+    List,
+    /// Remove a model
+    Remove {
+        /// Its name
+        name: ModelName,
+    },
+    /// Hash a model's file again and compare
+    Verify {
+        /// Its name; all models when not given
+        name: Option<ModelName>,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct Start {
+    /// What the node does: compute, gateway, validator [default: compute,gateway]
+    #[arg(long, value_delimiter = ',')]
+    role: Option<Vec<Role>>,
+    /// A model to serve; may be given again [default: all that were added, else arknet/tiny]
+    #[arg(long)]
+    model: Option<Vec<ModelName>>,
+    /// A multiaddr of a peer to connect to first; may be given again [default: seeds.json]
+    #[arg(long)]
+    seed: Option<Vec<String>>,
+    /// A multiaddr to listen on for peers; may be given again [default: port 26656, TCP and QUIC]
+    #[arg(long)]
+    listen: Option<Vec<String>>,
+    /// Address and port of the API for apps [default: 127.0.0.1:4000]
+    #[arg(long)]
+    gateway: Option<SocketAddr>,
+    /// Address and port of the node API [default: 127.0.0.1:8910]
+    #[arg(long)]
+    admin: Option<SocketAddr>,
+}
+
+impl Start {
+    pub(crate) fn overrides(&self) -> Overrides {
+        Overrides {
+            roles: self.role.clone().map(|roles| roles.into_iter().collect()),
+            listen: self.listen.clone(),
+            seeds: self.seed.clone(),
+            gateway: self.gateway,
+            admin: self.admin,
+            models: self.model.clone(),
+        }
+    }
+}
+
+#[derive(Subcommand)]
+pub(crate) enum WalletCommand {
+    /// Print the address of the wallet
+    Address,
+    /// Make a wallet; one that is there is never overwritten
+    Create,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::Arguments;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,159 @@
+use std::{
+    io::{self, BufRead, IsTerminal, Write},
+    path::Path,
+};
+
+use anyhow::bail;
+use arknet_node::{DataDir, Download, ModelEntry, ModelStore};
+use arknet_types::{ModelDigest, ModelName};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::{
+    cli::ModelCommand,
+    out::{Out, bytes, table},
+};
+
+pub(crate) fn run(data: &DataDir, command: ModelCommand, out: &Out) -> anyhow::Result<()> {
+    let store = ModelStore::open(data.models())?;
+    match command {
+        ModelCommand::Add { source, name, sha256, yes } => {
+            let entry = if source.starts_with("http://") || source.starts_with("https://") {
+                fetch(&store, &source, name, sha256, yes, out)?
+            } else {
+                let total = std::fs::metadata(&source).ok().map(|metadata| metadata.len());
+                let bar = bar(out, "adding", total);
+                let entry =
+                    store.add(Path::new(&source), name, sha256, |done| bar.set_position(done))?;
+                bar.finish_and_clear();
+                entry
+            };
+            let text = format!("added {} ({}, {})", entry.name, bytes(entry.bytes), entry.digest);
+            out.result(&entry, &text)
+        }
+        ModelCommand::List => list(&store, out),
+        ModelCommand::Remove { name } => {
+            let entry = store.remove(&name)?;
+            out.result(&entry, &format!("removed {name}"))
+        }
+        ModelCommand::Verify { name } => verify(&store, name, out),
+    }
+}
+
+fn list(store: &ModelStore, out: &Out) -> anyhow::Result<()> {
+    let mut entries = store.list()?;
+    // What is served when nothing was added belongs into the list of what can be served.
+    if entries.is_empty() {
+        entries.push(store.embedded()?);
+    }
+    let heads = ["NAME", "SIZE", "ARCHITECTURE", "SHA-256"];
+    let mut rows = vec![heads.map(String::from).to_vec()];
+    rows.extend(entries.iter().map(|entry| {
+        let ModelEntry { name, digest, bytes: size, architecture } = entry;
+        vec![name.to_string(), bytes(*size), architecture.clone(), digest.to_string()]
+    }));
+    out.result(&entries, &table(&rows))
+}
+
+fn verify(store: &ModelStore, name: Option<ModelName>, out: &Out) -> anyhow::Result<()> {
+    let names = match name {
+        Some(name) => vec![name],
+        None => store.list()?.into_iter().map(|entry| entry.name).collect(),
+    };
+    let mut verified = Vec::new();
+    for name in names {
+        let bar = bar(out, "hashing", store.get(&name).ok().map(|entry| entry.bytes));
+        verified.push(store.verify(&name, |done| bar.set_position(done))?);
+        bar.finish_and_clear();
+    }
+    let lines: Vec<String> =
+        verified.iter().map(|entry| format!("{} is {}", entry.name, entry.digest)).collect();
+    let text = if lines.is_empty() { "no models were added".into() } else { lines.join("\n") };
+    out.result(&verified, &text)
+}
+
+fn fetch(
+    store: &ModelStore,
+    url: &str,
+    name: Option<ModelName>,
+    sha256: Option<ModelDigest>,
+    yes: bool,
+    out: &Out,
+) -> anyhow::Result<ModelEntry> {
+    if sha256.is_none() && !yes && !io::stdin().is_terminal() {
+        bail!("give --sha256 so that the download can be checked, or --yes to accept what comes");
+    }
+    let name = match name {
+        Some(name) => Some(name),
+        None => url_name(url),
+    };
+    let download = Download::new(url, &store.partial());
+    let progress = bar(out, "fetching", None);
+    let path = download.run(|done, total| {
+        if let Some(total) = total {
+            progress.set_length(total);
+        }
+        progress.set_position(done);
+    })?;
+    progress.finish_and_clear();
+    let expected = match sha256 {
+        Some(digest) => digest,
+        None => confirm(path, yes, out)?,
+    };
+    let result = store.add(path, name, Some(expected), |_| {});
+    // A file with another hash is not worth keeping: going on from it would fail again.
+    if !matches!(result, Err(arknet_node::ModelsError::Io { .. })) {
+        download.discard();
+    }
+    Ok(result?)
+}
+
+/// Shows the hash of what came and asks whether it is the right one.
+fn confirm(path: &Path, yes: bool, out: &Out) -> anyhow::Result<ModelDigest> {
+    let digest = ModelStore::digest(path)?;
+    if yes {
+        out.note(&format!("accepted {digest}"));
+        return Ok(digest);
+    }
+    let mut stderr = io::stderr().lock();
+    write!(stderr, "The file's hash is {digest}\nIs this the one you expect? [y/N] ")?;
+    stderr.flush()?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    if !matches!(answer.trim(), "y" | "Y" | "yes") {
+        bail!("not added");
+    }
+    Ok(digest)
+}
+
+/// The last part of a URL's path, without the extension.
+fn url_name(url: &str) -> Option<ModelName> {
+    let path = url.split(['?', '#']).next()?;
+    let file = path.rsplit('/').next()?;
+    ModelName::new(file.strip_suffix(".gguf").unwrap_or(file)).ok()
+}
+
+fn bar(out: &Out, what: &'static str, total: Option<u64>) -> ProgressBar {
+    let bar = ProgressBar::new(total.unwrap_or(0));
+    if out.is_json() || !io::stderr().is_terminal() {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    let style = "{msg} {bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
+    bar.set_style(ProgressStyle::with_template(style).expect("the template is valid"));
+    bar.set_message(what);
+    bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_names_its_model() {
+        let name = |url| url_name(url).map(|name| name.to_string());
+        assert_eq!(
+            name("https://h/a/Qwen3-0.6B-Q8_0.gguf?download=true").unwrap(),
+            "Qwen3-0.6B-Q8_0"
+        );
+        assert_eq!(name("http://h/a/"), None);
+    }
+}

@@ -1,0 +1,94 @@
+//! The one place that prints.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+
+/// Prints for a person or, with `--json`, for a program.
+pub(crate) struct Out {
+    json: bool,
+}
+
+impl Out {
+    pub(crate) const fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    pub(crate) const fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// The result of a command: `value` for a program, `text` for a person.
+    pub(crate) fn result(&self, value: &impl Serialize, text: &str) -> anyhow::Result<()> {
+        if self.json {
+            let line = serde_json::to_string(value)?;
+            self.raw(format!("{line}\n").as_bytes())
+        } else {
+            self.raw(format!("{text}\n").as_bytes())
+        }
+    }
+
+    /// Bytes to standard output, at once.
+    pub(crate) fn raw(&self, bytes: &[u8]) -> anyhow::Result<()> {
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(bytes)?;
+        stdout.flush()?;
+        Ok(())
+    }
+
+    /// A remark beside the result; only where a person is looking.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.json && io::stderr().is_terminal() {
+            let _ = writeln!(io::stderr(), "{text}");
+        }
+    }
+
+    /// Why the command failed.
+    pub(crate) fn error(&self, error: &anyhow::Error) {
+        let refusal = error.downcast_ref::<arknet_sdk::Refusal>();
+        let line = if self.json {
+            let code = refusal.map_or("failed", |refusal| refusal.code.as_str());
+            serde_json::json!({ "error": { "code": code, "message": format!("{error:#}") } })
+                .to_string()
+        } else {
+            format!("arknet: {error:#}")
+        };
+        let _ = writeln!(io::stderr(), "{line}");
+    }
+}
+
+/// Whether the reader of our output went away, as `head` does.
+pub(crate) fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// Rows as aligned columns.
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+    };
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// A number of bytes for a person.
+pub(crate) fn bytes(bytes: u64) -> String {
+    indicatif::HumanBytes(bytes).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::table;
+
+    #[test]
+    fn columns_are_aligned() {
+        let rows = [vec!["a".into(), "bb".into()], vec!["ccc".into(), "d".into()]];
+        assert_eq!(table(&rows), "a    bb\nccc  d");
+        assert_eq!(table(&[]), "");
+    }
+}

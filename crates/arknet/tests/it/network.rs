@@ -1,0 +1,224 @@
+//! Nodes in processes of their own.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+pub(crate) const TINY: &str = "arknet/tiny";
+/// How long anything that should come may take on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program, with a data directory.
+pub(crate) fn arknet(home: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_arknet"));
+    command.arg("--data-dir").arg(home).env_remove("ARKNET_HOME").env_remove("ARKNET_LOG");
+    command
+}
+
+/// Runs the program to its end; its standard output must be JSON.
+pub(crate) fn json_of(home: &Path, arguments: &[&str]) -> Value {
+    let output = arknet(home).arg("--json").args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Runs the program to its end, whatever that is.
+pub(crate) fn run(home: &Path, arguments: &[&str]) -> Output {
+    arknet(home).args(arguments).output().unwrap()
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A running node. Killed when dropped.
+pub(crate) struct Node {
+    pub(crate) home: PathBuf,
+    pub(crate) status: Value,
+    child: Child,
+}
+
+impl Node {
+    pub(crate) fn start(home: &Path, arguments: &[&str]) -> Self {
+        let mut child = arknet(home)
+            .args(["--json", "start", "--admin", "127.0.0.1:0"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let status = serde_json::from_str(&line).expect("the node says that it runs");
+        Self { home: home.to_owned(), status, child }
+    }
+
+    pub(crate) fn peer(&self) -> &str {
+        self.status["peer"].as_str().unwrap()
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        self.status["addresses"][0].as_str().unwrap()
+    }
+
+    pub(crate) fn gateway(&self) -> SocketAddr {
+        self.status["gateway"].as_str().unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let status =
+            Command::new("kill").arg(signal).arg(self.child.id().to_string()).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for the process to end by itself.
+    pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A seed, a compute node with the shipped model, a gateway without any.
+pub(crate) struct Network {
+    pub(crate) seed: Node,
+    pub(crate) compute: Node,
+    pub(crate) gateway: Node,
+    pub(crate) directory: tempfile::TempDir,
+}
+
+impl Network {
+    pub(crate) fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let seed = Node::start(&directory.path().join("seed"), &flags("validator", None));
+        let compute = start_compute(&directory.path().join("compute"), &seed);
+        let gateway_home = directory.path().join("gateway");
+        let gateway = Node::start(&gateway_home, &flags("gateway", Some(seed.address())));
+        let network = Self { seed, compute, gateway, directory };
+        network.wait_for_model(TINY, network.compute.peer());
+        network
+    }
+
+    /// Waits until the gateway has heard that `peer` serves `model`.
+    pub(crate) fn wait_for_model(&self, model: &str, peer: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let list = get(self.gateway.gateway(), "/v1/models");
+            let models = list["data"].as_array().unwrap();
+            let found = models.iter().find(|entry| entry["id"] == model);
+            let peers = found.and_then(|entry| entry["arknet"]["peers"].as_array());
+            if peers.is_some_and(|peers| peers.iter().any(|known| known == peer)) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{peer} is not known to serve {model}: {list}");
+            std::thread::yield_now();
+        }
+    }
+
+    /// A directory in which only the network's seed is configured.
+    pub(crate) fn application_home(&self, name: &str) -> PathBuf {
+        let home = self.directory.path().join(name);
+        fs::create_dir_all(&home).unwrap();
+        let seeds = json!({
+            "version": 1,
+            "chain_id": "arknet-1",
+            "seeds": [{ "multiaddr": self.seed.address(), "operator": "test" }],
+        });
+        fs::write(home.join("seeds.json"), seeds.to_string()).unwrap();
+        home
+    }
+}
+
+/// A compute node that serves the shipped model under two names.
+pub(crate) fn start_compute(home: &Path, seed: &Node) -> Node {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../arknet-engine/assets/arknet-tiny.gguf");
+    for name in [TINY, "Qwen/Qwen3-0.6B-Q8_0"] {
+        json_of(home, &["model", "add", model, "--name", name]);
+    }
+    fs::write(home.join("arknet.toml"), "[compute]\nthreads = 1\nslots = 4\n").unwrap();
+    Node::start(home, &flags("compute", Some(seed.address())))
+}
+
+pub(crate) fn flags<'a>(role: &'a str, seed: Option<&'a str>) -> Vec<&'a str> {
+    let mut flags = vec!["--role", role, "--gateway", "127.0.0.1:0"];
+    flags.extend(["--listen", "/ip4/127.0.0.1/tcp/0"]);
+    flags.extend(["--listen", "/ip4/127.0.0.1/udp/0/quic-v1"]);
+    if let Some(seed) = seed {
+        flags.extend(["--seed", seed]);
+    }
+    flags
+}
+
+pub(crate) fn get(address: SocketAddr, path: &str) -> Value {
+    let mut response = agent().get(format!("http://{address}{path}")).call().unwrap();
+    serde_json::from_str(&response.body_mut().read_to_string().unwrap()).unwrap()
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder().http_status_as_error(false).build().into()
+}
+
+/// An answer to a chat question.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) peer: String,
+    body: Box<dyn BufRead + Send>,
+}
+
+impl Answer {
+    /// The next event of a stream.
+    pub(crate) fn event(&mut self) -> Option<Value> {
+        loop {
+            let mut line = String::new();
+            if self.body.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            if let Some(event) = line.trim_end().strip_prefix("data: ") {
+                return Some(serde_json::from_str(event).unwrap_or_else(|_| event.into()));
+            }
+        }
+    }
+
+    /// The body of an answer that is no stream.
+    pub(crate) fn json(mut self) -> Value {
+        let mut text = String::new();
+        self.body.read_to_string(&mut text).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+}
+
+/// Asks a gateway.
+pub(crate) fn ask(gateway: SocketAddr, body: Value) -> Answer {
+    let request = agent()
+        .post(format!("http://{gateway}/v1/chat/completions"))
+        .content_type("application/json");
+    let response = request.send(body.to_string()).unwrap();
+    let peer = response.headers().get("x-arknet-peer").map(|value| value.to_str().unwrap());
+    Answer {
+        status: response.status().as_u16(),
+        peer: peer.unwrap_or_default().to_owned(),
+        body: Box::new(BufReader::new(response.into_body().into_reader())),
+    }
+}
+
+/// A question of one line.
+pub(crate) fn question(text: &str, stream: bool) -> Value {
+    json!({
+        "model": TINY,
+        "messages": [{ "role": "user", "content": text }],
+        "temperature": 0,
+        "max_tokens": 60,
+        "stream": stream,
+    })
+}
