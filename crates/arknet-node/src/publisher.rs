@@ -10,13 +10,16 @@ use arknet_types::{
     },
 };
 use futures::{StreamExt, stream::FuturesUnordered};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::serving::Serving;
 
 /// Slots come and go with every request; the mesh hears of it this often at most.
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// How long the first offer waits for an address to put into it. A node that others reach through
+/// a relay only may take longer, and offers again then.
+const ADDRESS_WAIT_MAX: Duration = Duration::from_secs(2);
 const HEARTBEAT: Duration = Duration::from_millis(OFFER_HEARTBEAT_MS);
 
 pub(crate) struct Publisher {
@@ -32,6 +35,17 @@ impl Publisher {
         let mut addresses = self.mesh.addresses_changed();
         let mut slots: Vec<_> = self.serving.models().map(|served| served.slots_free()).collect();
         let mut sequence = 0;
+        // A node that restarted takes no request signed before its horizon: it offers nothing yet.
+        let early = self.serving.started_at().since_ms(arknet_sdk::now());
+        // And an offer without an address is of no use to anybody.
+        let ready = async {
+            sleep(Duration::from_millis(early)).await;
+            let _ = timeout(ADDRESS_WAIT_MAX, addresses.wait_for(|known| !known.is_empty())).await;
+        };
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = ready => {}
+        }
         while !stop.is_cancelled() {
             addresses.borrow_and_update();
             for slot in &mut slots {

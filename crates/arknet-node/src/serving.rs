@@ -6,8 +6,8 @@ use arknet_engine::{Generation, ModelInfo, Provider};
 use arknet_mesh::{FrameError, Inbound, RequestStream};
 use arknet_protocol::{Admission, Admitted, Asker, CheckedRequest, Policy, Price, usage_bound};
 use arknet_types::{
-    DecodeError, InferRequest, ModelName, PublicKey, Refusal, RefusalCode, Reply, Request, Usage,
-    frame,
+    DecodeError, InferRequest, ModelName, PublicKey, Refusal, RefusalCode, Reply, Request,
+    Timestamp, Usage, frame,
     limits::{ALIVE_MS, REQUEST_FRAME_BYTES_MAX},
 };
 use futures::FutureExt;
@@ -151,6 +151,11 @@ impl Serving {
                 name.as_str().starts_with("sha256:").then(|| name.as_str().parse().ok())??;
             models.values().find(|served| served.info.digest == digest)
         })
+    }
+
+    /// From when on requests must be signed to be taken.
+    pub(crate) fn started_at(&self) -> Timestamp {
+        self.shared.policy.started_at
     }
 
     /// Requests of others that are running or waiting.

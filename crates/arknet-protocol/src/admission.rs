@@ -116,7 +116,9 @@ impl CheckedRequest {
         }
         if body.sent_at < policy.started_at {
             // Nonces from before the start are not remembered, so such a request could be a replay.
-            return Err(refuse(RefusalCode::Expired, "signed before this node started; try again"));
+            let refusal =
+                refuse(RefusalCode::Expired, "signed before this node started; try again");
+            return Err(refusal.retry_after_ms(policy.started_at.since_ms(body.sent_at) + 1));
         }
         if body.sent_at.since_ms(now) > CLOCK_SKEW_MS_MAX {
             return Err(refuse(RefusalCode::FutureDated, "signed in the future; check the clocks"));

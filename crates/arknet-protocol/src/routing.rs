@@ -141,6 +141,12 @@ impl Router {
         }
     }
 
+    /// Requests sent and not ended.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.measured.values().map(|measured| measured.in_flight).sum()
+    }
+
     /// The request to `peer` is over, however it ended.
     pub fn on_ended(&mut self, peer: &PublicKey) {
         if let Some(measured) = self.measured.get_mut(peer) {

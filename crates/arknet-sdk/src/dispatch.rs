@@ -12,7 +12,8 @@ use std::{
 use arknet_mesh::{Mesh, RequestStream};
 use arknet_protocol::{Choice, Router, usage_bound};
 use arknet_types::{
-    Atoms, InferRequest, ModelName, PublicKey, Refusal, RefusalCode, Reply, Request, Usage,
+    Atoms, InferRequest, ModelName, PublicKey, Refusal, RefusalCode, Reply, Request, Timestamp,
+    Usage,
     limits::{REPLY_FRAME_BYTES_MAX, SILENCE_MS_MAX},
 };
 use futures::Stream;
@@ -26,6 +27,8 @@ const PEERS_TRIED_MAX: usize = 4;
 const BYTES_PER_TOKEN_MAX: u64 = 512;
 /// How long sending a request may take, however slow the way there.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a request waits for peers that have just restarted.
+const RESTART_WAIT_MS_MAX: u64 = 3_000;
 const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MS_MAX);
 
 /// Uses models on other people's machines. Cheap to clone; requests run side by side.
@@ -38,7 +41,21 @@ struct Shared {
     mesh: Mesh,
     session: Mutex<Arc<OpenSession>>,
     router: Mutex<Router>,
-    last_nonce: AtomicU64,
+    nonces: Nonces,
+}
+
+/// Gives each request its nonce: one more than the last, beginning at the microseconds since the
+/// epoch. So nonces rise across restarts of a program that keeps its session, and stay dense: a
+/// server tells only so many nonces behind the newest apart.
+#[derive(Default)]
+struct Nonces(AtomicU64);
+
+impl Nonces {
+    fn next(&self, now: Timestamp) -> u64 {
+        let micros = now.0.saturating_mul(1000).max(1);
+        let _ = self.0.compare_exchange(0, micros, Ordering::Relaxed, Ordering::Relaxed);
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
 }
 
 /// A session and what this client has spent of it. The serving peers count too and refuse on their
@@ -57,7 +74,7 @@ impl Client {
                 mesh,
                 session: Mutex::new(Arc::new(OpenSession::new(session))),
                 router: Mutex::new(Router::new()),
-                last_nonce: AtomicU64::new(0),
+                nonces: Nonces::default(),
             }),
         }
     }
@@ -79,11 +96,23 @@ impl Client {
     /// Cancel safe: dropping the future or the answer stops the work at the peer.
     pub async fn request(&self, infer: InferRequest) -> Result<Answer, Refusal> {
         infer.check()?;
+        match self.try_peers(&infer).await {
+            // The only peers there are have just restarted: a moment later they take requests.
+            Err(refusal) if is_restart(&refusal) => {
+                let wait = refusal.retry_after_ms.map_or(0, u64::from);
+                tokio::time::sleep(Duration::from_millis(wait)).await;
+                self.try_peers(&infer).await
+            }
+            result => result,
+        }
+    }
+
+    async fn try_peers(&self, infer: &InferRequest) -> Result<Answer, Refusal> {
         let mut tried = Vec::new();
         let mut worst: Option<Refusal> = None;
         while tried.len() < PEERS_TRIED_MAX {
             let Some(choice) = self.choose(&infer.model, &tried) else { break };
-            match self.ask(&choice, &infer).await {
+            match self.ask(&choice, infer).await {
                 Ok(answer) => return Ok(answer),
                 Err(refusal) if refusal.code.is_worth_another_peer() => {
                     tracing::debug!(peer = ?choice.peer, code = refusal.code.as_str(), "refused");
@@ -103,7 +132,7 @@ impl Client {
 
     fn choose(&self, model: &ModelName, tried: &[PublicKey]) -> Option<Choice> {
         let now = clock::now();
-        let salt = self.shared.last_nonce.load(Ordering::Relaxed);
+        let salt = self.shared.nonces.0.load(Ordering::Relaxed);
         let router = lock(&self.shared.router);
         self.shared.mesh.offers().with(|offers| router.choose(offers, model, tried, now, salt))
     }
@@ -178,20 +207,11 @@ impl Client {
             key.key(),
             key.delegation(),
             choice.peer,
-            self.next_nonce(now.0.saturating_mul(1000)),
+            self.shared.nonces.next(now),
             now,
             in_flight.reserved,
             infer.clone(),
         )
-    }
-
-    /// Microseconds since the epoch, or the last nonce plus one where that is not more: it rises
-    /// across restarts of a program that keeps its session.
-    fn next_nonce(&self, micros: u64) -> u64 {
-        let next = |last: u64| Some(micros.max(last.saturating_add(1)));
-        let last = &self.shared.last_nonce;
-        let before = last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-        micros.max(before.unwrap_or(0).saturating_add(1))
     }
 }
 
@@ -319,7 +339,25 @@ impl Answer {
     }
 }
 
+/// Whether a peer refuses only what was signed before it began, which passes by itself.
+fn is_restart(refusal: &Refusal) -> bool {
+    let soon = refusal.retry_after_ms.is_some_and(|ms| u64::from(ms) <= RESTART_WAIT_MS_MAX);
+    refusal.code == RefusalCode::Expired && soon
+}
+
 /// A poisoned lock still guards data that every writer leaves whole.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nonces_are_dense_whatever_the_clock_does() {
+        let nonces = Nonces::default();
+        let given: Vec<u64> = [5, 9_000, 2, 9_001].map(|ms| nonces.next(Timestamp(ms))).to_vec();
+        assert_eq!(given, [5_000, 5_001, 5_002, 5_003]);
+    }
 }

@@ -11,7 +11,8 @@ pub struct RequestBody {
     pub network: NetworkId,
     /// The one peer that may act on this.
     pub audience: PublicKey,
-    /// Rises with every request of the session; microseconds since the epoch, or the last plus one.
+    /// Rises by one with every request of the session, beginning at the microseconds since the
+    /// epoch.
     pub nonce: u64,
     /// When it was signed.
     pub sent_at: Timestamp,

@@ -5,8 +5,9 @@ fn an_app_gets_its_answer_from_the_other_process() {
     let network = Network::start();
     let gateway = network.gateway.gateway();
     let whole = ask(gateway, question("What is arknet?", false));
-    assert_eq!((whole.status, whole.peer.as_str()), (200, network.compute.peer()));
+    let (status, peer) = (whole.status, whole.peer.clone());
     let whole = whole.json();
+    assert_eq!((status, peer.as_str()), (200, network.compute.peer()), "{whole}");
     let sentence = whole["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
     assert!(sentence.to_lowercase().contains("arknet"), "{sentence}");
     assert!(whole["usage"]["completion_tokens"].as_u64().unwrap() > 3);

@@ -42,7 +42,8 @@ fn a_killed_compute_node_is_an_error_event_and_comes_back() {
     let restarted = Instant::now();
     network.wait_for_model(TINY, network.compute.peer());
     let answer = ask(gateway, question("Hi", false));
-    assert_eq!(answer.status, 200, "{}", answer.json());
+    let status = answer.status;
+    assert_eq!(status, 200, "{}", answer.json());
     let back = restarted.elapsed();
     assert!(back < Duration::from_secs(5), "back in routing after {back:?}");
 }
@@ -66,7 +67,8 @@ fn a_request_whose_peer_dies_before_the_first_token_is_answered_by_another() {
     network.compute.signal("-KILL");
     for answer in asked {
         let answer = answer.join().unwrap();
-        assert_eq!((answer.status, answer.peer.as_str()), (200, second.peer()));
+        let (status, peer) = (answer.status, answer.peer.clone());
+        assert_eq!((status, peer.as_str()), (200, second.peer()), "{}", answer.json());
     }
 }
 
