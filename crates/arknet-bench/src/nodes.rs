@@ -87,8 +87,7 @@ fn println_status(status: &Status) -> anyhow::Result<()> {
 }
 
 fn config(role: Role, transport: &str, seed: &[String]) -> Config {
-    let mut config = Config::default();
-    config.roles = [role].into();
+    let mut config = Config { roles: [role].into(), ..Config::default() };
     config.mesh.listen = match transport {
         "quic" => vec!["/ip4/127.0.0.1/udp/0/quic-v1".into()],
         "tcp" => vec!["/ip4/127.0.0.1/tcp/0".into()],

@@ -119,7 +119,8 @@ impl DataDir {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let pid = self.running().map_or("unknown".into(), |node| node.pid.to_string());
+                let pid =
+                    self.running().map_or_else(|| "unknown".into(), |node| node.pid.to_string());
                 return Err(DataError::InUse { path: self.root.clone(), pid });
             }
             Err(TryLockError::Error(source)) => return Err(DataError::Io { path, source }),
@@ -157,7 +158,7 @@ pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     io::Write::write_all(&mut file, bytes)?;
     file.sync_all()?;
     fs::rename(&draft, path)?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    File::open(path.parent().unwrap_or_else(|| Path::new(".")))?.sync_all()
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> DataError {

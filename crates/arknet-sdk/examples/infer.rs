@@ -12,8 +12,8 @@ use arknet_sdk::{Client, ConnectOptions, InferRequest, session::SessionKey, wall
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let model = arguments.next().unwrap_or("Qwen/Qwen3-0.6B-Q8_0".into());
-    let prompt = arguments.next().unwrap_or("Hi, how are you?".into());
+    let model = arguments.next().unwrap_or_else(|| "Qwen/Qwen3-0.6B-Q8_0".into());
+    let prompt = arguments.next().unwrap_or_else(|| "Hi, how are you?".into());
 
     let wallet = Wallet::create();
     let session = SessionKey::create(&wallet, 100_000_000, Duration::from_secs(3600))?;

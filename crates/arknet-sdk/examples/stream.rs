@@ -14,8 +14,8 @@ use arknet_sdk::{Client, ConnectOptions, InferRequest, session::SessionKey, wall
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let model = arguments.next().unwrap_or("arknet/tiny".into());
-    let prompt = arguments.next().unwrap_or("What is arknet?".into());
+    let model = arguments.next().unwrap_or_else(|| "arknet/tiny".into());
+    let prompt = arguments.next().unwrap_or_else(|| "What is arknet?".into());
 
     let wallet = Wallet::load_or_create()?;
     let session = SessionKey::create(&wallet, 100_000_000, Duration::from_secs(3600))?;

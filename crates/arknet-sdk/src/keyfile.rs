@@ -80,7 +80,7 @@ pub fn load_or_create(path: &Path) -> Result<KeyPair, KeyFileError> {
 
 /// Writes a key file that does not exist yet, complete or not at all.
 pub fn create(path: &Path, key: &KeyPair) -> Result<(), KeyFileError> {
-    let directory = path.parent().unwrap_or(Path::new("."));
+    let directory = path.parent().unwrap_or_else(|| Path::new("."));
     create_directory(directory).map_err(io_error(directory))?;
     let draft = path.with_extension(format!("new-{}", std::process::id()));
     let result = write_draft(&draft, key).and_then(|()| {

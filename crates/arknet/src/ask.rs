@@ -162,7 +162,7 @@ fn first_model(agent: &ureq::Agent, base: &str) -> anyhow::Result<String> {
     let list: Value = serde_json::from_str(&response.body_mut().read_to_string()?)?;
     let models = list["data"].as_array().map_or(&[][..], Vec::as_slice);
     let local = models.iter().find(|model| model["arknet"]["local"] == true);
-    let model = local.or(models.first()).and_then(|model| model["id"].as_str());
+    let model = local.or_else(|| models.first()).and_then(|model| model["id"].as_str());
     Ok(model.context("no model is known yet; see: arknet peers")?.to_owned())
 }
 
@@ -315,6 +315,9 @@ fn messages(ask: &Ask) -> Vec<Message> {
 }
 
 fn sampling(ask: &Ask) -> Sampling {
-    let temperature = ask.temperature.unwrap_or(Sampling::default().temperature);
-    Sampling { temperature, ..Sampling::default() }
+    let mut sampling = Sampling::default();
+    if let Some(temperature) = ask.temperature {
+        sampling.temperature = temperature;
+    }
+    sampling
 }

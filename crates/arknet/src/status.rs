@@ -45,7 +45,7 @@ pub(crate) fn peers(data: &DataDir, out: &Out) -> anyhow::Result<()> {
             (true, false) => "connected",
             (false, _) => "known",
         };
-        let rtt = peer.rtt_ms.map_or("-".into(), |ms| format!("{ms:.1} ms"));
+        let rtt = peer.rtt_ms.map_or_else(|| "-".into(), |ms| format!("{ms:.1} ms"));
         let models = if peer.models.is_empty() { "-".into() } else { peer.models.join(", ") };
         vec![peer.peer.clone(), state.into(), rtt, peer.slots_free.to_string(), models]
     }));

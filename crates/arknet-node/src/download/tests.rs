@@ -62,7 +62,7 @@ fn a_broken_download_goes_on_where_it_stopped() {
     let path = download.run(|done, total| seen = (done, total)).unwrap();
     assert_eq!(fs::read(path).unwrap(), body);
     assert_eq!(seen, (100_000, Some(100_000)));
-    assert_eq!(handle.join().unwrap(), [None, Some(kept as usize)]);
+    assert_eq!(handle.join().unwrap(), [None, Some(usize::try_from(kept).unwrap())]);
     download.discard();
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }

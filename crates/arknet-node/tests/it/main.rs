@@ -1,4 +1,5 @@
 //! A node in this process, a scripted provider behind it, and peers that mean it harm.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod fixture;
 mod hostile;
