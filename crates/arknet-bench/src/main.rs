@@ -26,9 +26,10 @@ fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("node") => nodes::run(&arguments[1..]),
+        Some("latency") => runtime()?.block_on(latency()),
         Some("soak") => runtime()?.block_on(soak()),
         None => runtime()?.block_on(bench()),
-        Some(other) => anyhow::bail!("{other}: the only argument is soak"),
+        Some(other) => anyhow::bail!("{other}: the arguments are latency and soak"),
     }
 }
 
@@ -80,7 +81,7 @@ async fn bench() -> anyhow::Result<()> {
         let idle = network.gateway.resident_bytes()?;
         println!("  idle gateway  {:.1} MB resident", idle as f64 / 1e6);
         load::run(address, INSTANT, false, 1, 500).await?;
-        one_at_a_time(&network, address, &direct).await?;
+        one_at_a_time(address, &direct).await?;
         many_at_once(&network, address).await?;
         paced(&network, address).await?;
     }
@@ -91,11 +92,17 @@ async fn bench() -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn one_at_a_time(
-    _network: &Network,
-    address: SocketAddr,
-    direct: &[Duration],
-) -> anyhow::Result<()> {
+/// One request at a time and nothing else, for a profiler beside it.
+async fn latency() -> anyhow::Result<()> {
+    let direct = direct(20_000).await;
+    let network = Network::start("both").await?;
+    for _ in 0..4 {
+        one_at_a_time(network.address()?, &direct).await?;
+    }
+    Ok(())
+}
+
+async fn one_at_a_time(address: SocketAddr, direct: &[Duration]) -> anyhow::Result<()> {
     let load = load::run(address, INSTANT, false, 1, 5_000).await?;
     let added =
         |percent| percentile(&load.totals, percent).saturating_sub(percentile(direct, percent));

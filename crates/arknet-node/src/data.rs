@@ -154,10 +154,16 @@ impl DataDir {
 /// Writes a file completely or not at all.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = path.with_extension("draft");
-    let mut file = File::create(&draft)?;
-    io::Write::write_all(&mut file, bytes)?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
+    let written = File::create(&draft).and_then(|mut file| {
+        io::Write::write_all(&mut file, bytes)?;
+        file.sync_all()?;
+        fs::rename(&draft, path)
+    });
+    if let Err(error) = written {
+        // A full disk must not stay full of drafts.
+        let _ = fs::remove_file(&draft);
+        return Err(error);
+    }
     File::open(path.parent().unwrap_or_else(|| Path::new(".")))?.sync_all()
 }
 

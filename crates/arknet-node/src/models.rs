@@ -1,12 +1,13 @@
 //! The models on this machine: files named by their hash, and an index of what they are called.
 //!
 //! A file is hashed once, while it is copied in. The index is written atomically; a crash leaves
-//! either the old one or the new one, and at worst a draft that the next start removes.
+//! either the old one or the new one, and at worst a draft that is removed a day later.
 
 use std::{
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use arknet_engine::{
@@ -21,6 +22,8 @@ use crate::data::write_atomically;
 
 /// Bytes read at once while hashing.
 const CHUNK_BYTES: usize = 1 << 20;
+/// A draft older than this belongs to nobody.
+const DRAFT_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Models one machine may hold.
 const MODELS_MAX: usize = 4096;
 
@@ -121,6 +124,7 @@ impl ModelStore {
     pub fn open(root: PathBuf) -> Result<Self, ModelsError> {
         let blobs = root.join("blobs");
         fs::create_dir_all(&blobs).map_err(at(&blobs))?;
+        remove_old_drafts(&blobs);
         Ok(Self { root })
     }
 
@@ -272,6 +276,17 @@ impl ModelStore {
 
     fn index_path(&self) -> PathBuf {
         self.root.join("index.json")
+    }
+}
+
+/// Removes what a killed process left half copied. What is younger may still be worked on.
+fn remove_old_drafts(blobs: &Path) {
+    for entry in fs::read_dir(blobs).into_iter().flatten().flatten() {
+        let is_draft = entry.file_name().to_string_lossy().starts_with("draft-");
+        let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|at| at.elapsed());
+        if is_draft && matches!(age, Ok(Ok(age)) if age > DRAFT_AGE_MAX) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 

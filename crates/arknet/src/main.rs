@@ -55,9 +55,13 @@ fn run(arguments: Arguments, out: &Out) -> anyhow::Result<()> {
     }
 }
 
+/// What is logged when nothing is said. A first node knows no peers, which its routing table takes
+/// for a failure.
+const LOG_DEFAULT: &str = "warn,libp2p_kad=error";
+
 fn start_log(filter: Option<&str>) {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter.unwrap_or("warn"))
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let filter = tracing_subscriber::EnvFilter::try_new(filter.unwrap_or(LOG_DEFAULT))
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LOG_DEFAULT));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

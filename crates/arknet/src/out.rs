@@ -46,15 +46,27 @@ impl Out {
     /// Why the command failed.
     pub(crate) fn error(&self, error: &anyhow::Error) {
         let refusal = error.downcast_ref::<arknet_sdk::Refusal>();
+        let words = words(error);
         let line = if self.json {
             let code = refusal.map_or("failed", |refusal| refusal.code.as_str());
-            serde_json::json!({ "error": { "code": code, "message": format!("{error:#}") } })
-                .to_string()
+            serde_json::json!({ "error": { "code": code, "message": words } }).to_string()
         } else {
-            format!("arknet: {error:#}")
+            format!("arknet: {words}")
         };
         let _ = writeln!(io::stderr(), "{line}");
     }
+}
+
+/// An error with its causes, each said once: most of our errors name their cause themselves.
+fn words(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |said, cause| {
+        let cause = cause.to_string();
+        match said.as_str() {
+            "" => cause,
+            before if before.contains(&cause) => said,
+            before => format!("{before}: {cause}"),
+        }
+    })
 }
 
 /// Whether the reader of our output went away, as `head` does.
@@ -83,7 +95,18 @@ pub(crate) fn bytes(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::table;
+    use anyhow::Context;
+
+    use super::{table, words};
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let inner = std::io::Error::other("disk full");
+        let outer = anyhow::Error::from(inner).context("a.txt: disk full").context("saving");
+        assert_eq!(words(&outer), "saving: a.txt: disk full");
+        let plain: anyhow::Result<()> = Err(std::io::Error::other("no")).context("asking");
+        assert_eq!(words(&plain.unwrap_err()), "asking: no");
+    }
 
     #[test]
     fn columns_are_aligned() {

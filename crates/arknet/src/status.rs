@@ -18,7 +18,7 @@ pub(crate) fn status(data: &DataDir, out: &Out) -> anyhow::Result<()> {
         rows.push(vec!["gateway".into(), format!("http://{gateway}/v1")]);
     }
     rows.extend(status.addresses.iter().map(|a| vec!["reachable at".into(), a.clone()]));
-    rows.push(vec!["connected".into(), format!("{} peers", status.connected)]);
+    rows.push(vec!["peers connected".into(), status.connected.to_string()]);
     if let Some(resident) = status.resident_bytes {
         rows.push(vec!["memory".into(), bytes(resident)]);
     }
