@@ -1,15 +1,22 @@
 # The one door. Every target is one line; what it does lives in scripts/ and xtask/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fuzz sim fmt audit deps
+.PHONY: help demo test check bench soak fuzz sim fmt audit deps
 
 CASES ?= 1000000
+BUILT = $(or $(CARGO_TARGET_DIR),target)/release
+
+# One selection for all that is built for release: another one would resolve other features and
+# compile llama.cpp again.
+RELEASE = cargo build --release --locked -p arknet -p arknet-bench -p arknet-fuzz -p arknet-sdk \
+	--bins --example stream
 SEEDS ?= 1000
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: deps ## Three nodes on this machine, one question (KEEP=1: keep them running)
+	$(RELEASE)
 	scripts/demo
 
 test: deps ## All tests
@@ -22,15 +29,16 @@ check: deps ## What must hold before a change lands: format, lints, tidy, docume
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
 
 bench: deps ## What the mesh and the gateway cost
-	cargo build --release --locked -p arknet -p arknet-bench -p arknet-sdk --bins --example stream
-	target/release/arknet-bench
+	$(RELEASE)
+	$(BUILT)/arknet-bench
 
 soak: deps ## Memory over 100,000 requests
-	cargo build --release --locked -p arknet -p arknet-bench -p arknet-sdk --bins --example stream
-	target/release/arknet-bench soak
+	$(RELEASE)
+	$(BUILT)/arknet-bench soak
 
 fuzz: deps ## Hostile bytes for every decoder (CASES=1000000 for each)
-	cargo run --release --locked -p arknet-fuzz -- --cases $(CASES)
+	$(RELEASE)
+	$(BUILT)/arknet-fuzz --cases $(CASES)
 
 sim: ## The decision code under faults (SEEDS=1000)
 	cargo run --release --locked -p arknet-sim -- --seeds $(SEEDS)
