@@ -147,8 +147,7 @@ impl Serving {
     pub fn model(&self, name: &ModelName) -> Option<&Served> {
         let models = &self.shared.models;
         models.get(name).or_else(|| {
-            let digest =
-                name.as_str().starts_with("sha256:").then(|| name.as_str().parse().ok())??;
+            let digest = name.digest()?;
             models.values().find(|served| served.info.digest == digest)
         })
     }

@@ -168,8 +168,7 @@ impl Entry {
 
 fn offered<'a>(offer: &'a Offer, model: &ModelName) -> Option<&'a ModelOffer> {
     offer.model(model).or_else(|| {
-        let digest =
-            model.as_str().starts_with("sha256:").then(|| model.as_str().parse().ok())??;
+        let digest = model.digest()?;
         offer.body.models.iter().find(|m| m.digest == digest)
     })
 }

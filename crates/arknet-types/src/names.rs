@@ -134,6 +134,14 @@ name!(
 #[serde(try_from = "String", into = "String")]
 pub struct ModelDigest(pub [u8; 32]);
 
+impl ModelName {
+    /// The digest, where this names a model by its digest.
+    #[must_use]
+    pub fn digest(&self) -> Option<ModelDigest> {
+        self.0.starts_with("sha256:").then(|| self.0.parse().ok())?
+    }
+}
+
 impl fmt::Display for ModelDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "sha256:{}", hex::encode(self.0))
@@ -195,6 +203,9 @@ mod tests {
     fn a_digest_reads_what_it_writes() {
         let digest = ModelDigest([7; 32]);
         assert_eq!(digest.to_string().parse(), Ok(digest));
+        assert_eq!(ModelName::new(digest.to_string()).unwrap().digest(), Some(digest));
+        assert_eq!(ModelName::new("sha256:12").unwrap().digest(), None);
+        assert_eq!(ModelName::new("0".repeat(64)).unwrap().digest(), None, "the prefix tells");
         assert_eq!("sha256:12".parse::<ModelDigest>(), Err(NameError::Digest));
     }
 }
