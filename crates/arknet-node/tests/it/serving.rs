@@ -120,6 +120,41 @@ async fn a_client_does_not_ask_for_more_than_its_session_may_spend() {
 }
 
 #[tokio::test]
+async fn who_may_spend_nothing_waits_for_a_free_peer_that_is_busy() {
+    let priced = TestNode::start(|config| config.compute.output_price_atoms = 400_000_000).await;
+    let free = TestNode::start(|_| {}).await;
+    let first = client(&free).await;
+    let mut running = first.infer_stream(ask(ENDLESS)).await.unwrap();
+    assert!(running.next().await.unwrap().is_ok());
+
+    let options = ConnectOptions {
+        session: Some(session(0)),
+        seeds: Some(vec![priced.address.clone(), free.address.clone()]),
+        ..ConnectOptions::default()
+    };
+    let poor = Client::connect(options).await.unwrap();
+    let knows_both = || {
+        poor.mesh().offers().with(|offers| {
+            let now = arknet_sdk::now();
+            let model = ENDLESS.parse().unwrap();
+            let mut slots: Vec<u16> =
+                offers.serving(&model, now).map(|(_, offered)| offered.slots_free).collect();
+            slots.sort_unstable();
+            slots == [0, 1]
+        })
+    };
+    let mut changes = poor.mesh().offers().changed();
+    while !knows_both() {
+        tokio::time::timeout(PATIENCE, changes.changed()).await.unwrap().unwrap();
+    }
+    let waiting = poor.infer_stream(ask(ENDLESS));
+    let (waiting, ()) = tokio::join!(waiting, async { drop(running) });
+    assert_eq!(waiting.unwrap().peer(), free.peer);
+    priced.stop().await;
+    free.stop().await;
+}
+
+#[tokio::test]
 async fn a_goodbye_reaches_who_is_connected() {
     let node = TestNode::start(|_| {}).await;
     let mut options = MeshOptions::new(keyfile::generate().unwrap(), network());
