@@ -114,11 +114,7 @@ impl Client {
             let Some(choice) = self.choose(&infer.model, &tried) else { break };
             match self.ask(&choice, infer).await {
                 Ok(answer) => return Ok(answer),
-                // Too dear here may be free elsewhere, even where one has to wait for it.
-                Err(refusal)
-                    if refusal.code.is_worth_another_peer()
-                        || refusal.code == RefusalCode::CapExceeded =>
-                {
+                Err(refusal) if refusal.code.is_worth_another_peer() => {
                     tracing::debug!(peer = ?choice.peer, code = refusal.code.as_str(), "refused");
                     // "Busy, come again" helps a person more than whatever another peer said.
                     if worst.as_ref().is_none_or(|worst| worst.code != RefusalCode::Busy) {

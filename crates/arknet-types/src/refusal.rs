@@ -80,10 +80,7 @@ impl RefusalCode {
     /// Whether another peer may well serve what this one refused.
     #[must_use]
     pub const fn is_worth_another_peer(self) -> bool {
-        !matches!(
-            self,
-            Self::TooLarge | Self::CapExceeded | Self::ContextOverflow | Self::InvalidRequest
-        )
+        !matches!(self, Self::TooLarge | Self::ContextOverflow | Self::InvalidRequest)
     }
 }
 
