@@ -3,10 +3,13 @@ use std::io;
 use borsh::{BorshDeserialize, BorshSerialize};
 
 use crate::{
-    ModelName, Refusal, RefusalCode, codec,
+    Capabilities, Chat, Message, ModelName, Refusal, RefusalCode, ToolChoice,
+    chat::is_tool_name,
+    codec,
     limits::{
-        COMPLETION_TOKENS_MAX, LOGIT_BIASES_MAX, MESSAGES_MAX, REQUEST_FRAME_BYTES_MAX,
-        STOP_BYTES_MAX, STOPS_MAX,
+        COMPLETION_TOKENS_MAX, FORMAT_BYTES_MAX, INPUT_BYTES_MAX, LOGIT_BIASES_MAX, MESSAGES_MAX,
+        PARTS_PER_MESSAGE_MAX, STOP_BYTES_MAX, STOPS_MAX, TEXTS_MAX, TOKENS_MAX,
+        TOOL_CALLS_PER_MESSAGE_MAX, TOOLS_MAX, TOP_LOGPROBS_MAX,
     },
 };
 
@@ -15,7 +18,7 @@ use crate::{
 pub struct InferRequest {
     /// Which model.
     pub model: ModelName,
-    /// What to answer or continue.
+    /// What to do, and with what.
     pub input: Input,
     /// Tokens to generate at most; none leaves it to the context length.
     pub max_tokens: Option<u32>,
@@ -24,52 +27,85 @@ pub struct InferRequest {
     pub stop: Vec<String>,
     /// How the next token is drawn.
     pub sampling: Sampling,
+    /// The form the answer must have.
+    pub format: Format,
+    /// Say how likely each token was, and this many others in its place (0 to 20).
+    pub logprobs: Option<u8>,
+    /// How the numbers are computed.
+    pub profile: Profile,
 }
 
-/// A conversation or a bare text.
+/// What to do, and with what.
 #[derive(BorshDeserialize, BorshSerialize, Clone, Debug, Eq, PartialEq)]
 pub enum Input {
-    /// Messages, put into the form the model was trained on by the model's own template.
-    Chat(#[borsh(deserialize_with = "codec::list::<_, _, MESSAGES_MAX>")] Vec<Message>),
-    /// A text to continue as it stands.
+    /// Answer in a conversation, in the form the model was trained on. Replies: text, reasoning, tool
+    /// calls.
+    Chat(Chat),
+    /// Continue a text as it stands. Replies: text.
     Text(String),
+    /// Turn each text into a vector. Replies: one embedding for each, in order.
+    Embed(#[borsh(deserialize_with = "codec::list::<_, _, TEXTS_MAX>")] Vec<String>),
+    /// Say how well each document answers the query. Replies: the scores, in order.
+    Rerank {
+        /// What is asked.
+        query: String,
+        /// What may answer it.
+        #[borsh(deserialize_with = "codec::list::<_, _, TEXTS_MAX>")]
+        documents: Vec<String>,
+    },
+    /// Split a text into tokens. Replies: the tokens.
+    Tokenize {
+        /// The text. What looks like a control token in it is text.
+        text: String,
+        /// Whether to begin as the model's inputs begin.
+        add_special: bool,
+    },
+    /// Put tokens together. Replies: text.
+    Detokenize(#[borsh(deserialize_with = "codec::list::<_, _, TOKENS_MAX>")] Vec<u32>),
+    /// Count the tokens of a conversation, and do nothing else. Replies: none but the end, whose
+    /// usage tells.
+    Count(Chat),
 }
 
-/// One message of a conversation.
-#[derive(BorshDeserialize, BorshSerialize, Clone, Debug, Eq, PartialEq)]
-pub struct Message {
-    /// Who speaks.
-    pub role: Role,
-    /// What is said.
-    pub content: String,
+/// The form an answer must have. What the model writes as tool calls or reasoning does not count.
+#[derive(BorshDeserialize, BorshSerialize, Clone, Debug, Default, Eq, PartialEq)]
+pub enum Format {
+    /// Any.
+    #[default]
+    Text,
+    /// A JSON object.
+    JsonObject,
+    /// A value of this JSON Schema, itself in JSON.
+    JsonSchema(String),
+    /// A text of this grammar, in Lark's notation.
+    Lark(String),
+    /// A text of this grammar, in llama.cpp's notation (GBNF).
+    Gbnf(String),
+    /// A text that this regular expression matches from end to end.
+    Regex(String),
 }
 
-/// Who speaks.
-#[derive(BorshDeserialize, BorshSerialize, Clone, Copy, Debug, Eq, PartialEq)]
-#[borsh(use_discriminant = true)]
-#[repr(u8)]
-pub enum Role {
-    /// Sets the scene.
-    System = 0,
-    /// The person.
-    User = 1,
-    /// The model.
-    Assistant = 2,
-    /// The result of a tool.
-    Tool = 3,
-}
-
-impl Role {
-    /// The name chat templates use.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
+impl Format {
+    fn bytes(&self) -> usize {
         match self {
-            Self::System => "system",
-            Self::User => "user",
-            Self::Assistant => "assistant",
-            Self::Tool => "tool",
+            Self::Text | Self::JsonObject => 0,
+            Self::JsonSchema(text) | Self::Lark(text) | Self::Gbnf(text) | Self::Regex(text) => {
+                text.len()
+            }
         }
     }
+}
+
+/// How the numbers are computed.
+#[derive(BorshDeserialize, BorshSerialize, Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[borsh(use_discriminant = true)]
+#[repr(u8)]
+pub enum Profile {
+    /// As fast as can be.
+    #[default]
+    Default = 0,
+    /// The same bits whatever else is computed at the same time, and however it is divided.
+    Exact = 1,
 }
 
 /// How the next token is drawn. Neutral values switch a step off.
@@ -126,10 +162,14 @@ pub struct LogitBias {
 #[borsh(use_discriminant = true)]
 #[repr(u8)]
 pub enum FinishReason {
-    /// The model ended it, or a stop sequence did.
+    /// The model ended it.
     Stop = 0,
     /// The token limit or the context was reached.
     Length = 1,
+    /// The model called tools and waits for their results.
+    ToolCalls = 2,
+    /// This one of the request's stop sequences came, counted from 0.
+    StopSequence(u8) = 3,
 }
 
 /// What an answer took.
@@ -137,8 +177,12 @@ pub enum FinishReason {
 pub struct Usage {
     /// Tokens of the input, after the chat template.
     pub prompt_tokens: u32,
-    /// Tokens generated.
+    /// Tokens generated, those of reasoning and tool calls included.
     pub completion_tokens: u32,
+    /// Of the input's tokens, those that did not have to be computed again.
+    pub cached_tokens: u32,
+    /// Of the tokens generated, those of reasoning.
+    pub reasoning_tokens: u32,
 }
 
 impl InferRequest {
@@ -176,38 +220,147 @@ impl InferRequest {
         if self.stop.iter().any(|s| s.is_empty() || s.len() > STOP_BYTES_MAX) {
             return bad(format!("a stop sequence must have 1 to {STOP_BYTES_MAX} bytes"));
         }
+        if self.logprobs.is_some_and(|n| n > TOP_LOGPROBS_MAX) {
+            return bad(format!("logprobs may ask for {TOP_LOGPROBS_MAX} alternatives at most"));
+        }
+        if self.format.bytes() > FORMAT_BYTES_MAX {
+            let words = format!("a schema or grammar may have {FORMAT_BYTES_MAX} bytes at most");
+            return Err(Refusal::new(RefusalCode::TooLarge, words));
+        }
+        self.check_input()
+    }
+
+    fn check_input(&self) -> Result<(), Refusal> {
+        let bad = |detail: String| Err(Refusal::new(RefusalCode::InvalidRequest, detail));
+        let bytes = self.input_bytes();
+        if bytes > INPUT_BYTES_MAX {
+            let words =
+                format!("the input has {bytes} bytes, {INPUT_BYTES_MAX} at most are allowed");
+            return Err(Refusal::new(RefusalCode::TooLarge, words));
+        }
         match &self.input {
-            Input::Chat(messages) if messages.is_empty() => bad("messages may not be empty".into()),
-            Input::Chat(messages) if messages.len() > MESSAGES_MAX => {
-                bad(format!("a request may hold {MESSAGES_MAX} messages at most"))
+            Input::Chat(chat) | Input::Count(chat) => check_chat(chat),
+            Input::Embed(texts) if texts.is_empty() => bad("there is no text to embed".into()),
+            Input::Rerank { documents, .. } if documents.is_empty() => {
+                bad("there is no document to rank".into())
             }
-            _ if self.input_bytes() > REQUEST_FRAME_BYTES_MAX / 2 => {
-                let max = REQUEST_FRAME_BYTES_MAX / 2;
-                Err(Refusal::new(
-                    RefusalCode::TooLarge,
-                    format!(
-                        "the input has {} bytes, {max} at most are allowed",
-                        self.input_bytes()
-                    ),
-                ))
+            Input::Embed(texts) | Input::Rerank { documents: texts, .. }
+                if texts.len() > TEXTS_MAX =>
+            {
+                bad(format!("a request may hold {TEXTS_MAX} texts at most"))
+            }
+            Input::Detokenize(tokens) if tokens.len() > TOKENS_MAX => {
+                bad(format!("a request may hold {TOKENS_MAX} tokens at most"))
             }
             _ => Ok(()),
         }
     }
 
-    /// Bytes of text in the input.
+    /// Bytes of everything in the input.
     #[must_use]
     pub fn input_bytes(&self) -> usize {
         match &self.input {
-            Input::Chat(messages) => messages.iter().map(|m| m.content.len()).sum(),
-            Input::Text(text) => text.len(),
+            Input::Chat(chat) | Input::Count(chat) => chat_bytes(chat),
+            Input::Text(text) | Input::Tokenize { text, .. } => text.len(),
+            Input::Embed(texts) => texts.iter().map(String::len).sum(),
+            Input::Rerank { query, documents } => {
+                query.len() + documents.iter().map(String::len).sum::<usize>()
+            }
+            Input::Detokenize(tokens) => tokens.len() * size_of::<u32>(),
         }
+    }
+
+    /// A plain request for this.
+    #[must_use]
+    pub fn new(model: ModelName, input: Input) -> Self {
+        Self {
+            model,
+            input,
+            max_tokens: None,
+            stop: vec![],
+            sampling: Sampling::default(),
+            format: Format::default(),
+            logprobs: None,
+            profile: Profile::default(),
+        }
+    }
+
+    /// What a model must be able to do for this.
+    #[must_use]
+    pub fn needs(&self) -> Capabilities {
+        let mut needs = match &self.input {
+            Input::Chat(_) | Input::Text(_) => Capabilities::GENERATE,
+            Input::Embed(_) => Capabilities::EMBED,
+            Input::Rerank { .. } => Capabilities::RERANK,
+            Input::Tokenize { .. } | Input::Detokenize(_) | Input::Count(_) => {
+                Capabilities::TOKENIZE
+            }
+        };
+        if let Input::Chat(chat) = &self.input {
+            if !chat.tools.is_empty() && chat.tool_choice != ToolChoice::None {
+                needs = needs.with(Capabilities::TOOLS);
+            }
+            if chat.has_images() {
+                needs = needs.with(Capabilities::VISION);
+            }
+        }
+        if self.format != Format::Text {
+            needs = needs.with(Capabilities::CONSTRAINED);
+        }
+        if self.logprobs.is_some() {
+            needs = needs.with(Capabilities::LOGPROBS);
+        }
+        if self.profile == Profile::Exact {
+            needs = needs.with(Capabilities::EXACT);
+        }
+        needs
     }
 
     /// The BLAKE3 hash of the canonical bytes, which the session signs.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         *blake3::hash(&crate::encode(self)).as_bytes()
+    }
+}
+
+fn chat_bytes(chat: &Chat) -> usize {
+    let tools = chat.tools.iter().map(|tool| {
+        tool.name.len() + tool.parameters.len() + tool.description.as_ref().map_or(0, String::len)
+    });
+    chat.messages.iter().map(Message::bytes).sum::<usize>() + tools.sum::<usize>()
+}
+
+fn check_chat(chat: &Chat) -> Result<(), Refusal> {
+    let bad = |detail: String| Err(Refusal::new(RefusalCode::InvalidRequest, detail));
+    if chat.messages.is_empty() {
+        return bad("messages may not be empty".into());
+    }
+    if chat.messages.len() > MESSAGES_MAX {
+        return bad(format!("a request may hold {MESSAGES_MAX} messages at most"));
+    }
+    if chat.tools.len() > TOOLS_MAX {
+        return bad(format!("a request may name {TOOLS_MAX} tools at most"));
+    }
+    let too_many = |m: &Message| {
+        m.parts.len() > PARTS_PER_MESSAGE_MAX || m.tool_calls.len() > TOOL_CALLS_PER_MESSAGE_MAX
+    };
+    if chat.messages.iter().any(too_many) {
+        return bad(format!(
+            "a message may hold {PARTS_PER_MESSAGE_MAX} parts and {TOOL_CALLS_PER_MESSAGE_MAX} tool calls at most"
+        ));
+    }
+    let called = chat.messages.iter().flat_map(|m| m.tool_calls.iter().map(|c| &c.name));
+    if !chat.tools.iter().map(|tool| &tool.name).chain(called).all(|name| is_tool_name(name)) {
+        return bad("a tool's name has 1 to 128 of a-z, A-Z, 0-9, _, - and .".into());
+    }
+    match &chat.tool_choice {
+        ToolChoice::Named(name) if !chat.tools.iter().any(|tool| &tool.name == name) => {
+            bad("tool_choice names a tool that is not among the tools".into())
+        }
+        ToolChoice::Required if chat.tools.is_empty() => {
+            bad("tool_choice asks for a tool where there is none".into())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -222,28 +375,56 @@ fn stops<R: io::Read>(reader: &mut R) -> io::Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Role, Tool};
 
     type Change = fn(&mut InferRequest);
 
     fn request() -> InferRequest {
+        let chat = Chat::new(vec![Message::new(Role::User, "hi")]);
         InferRequest {
-            model: ModelName::new("m").unwrap(),
-            input: Input::Chat(vec![Message { role: Role::User, content: "hi".into() }]),
             max_tokens: Some(1),
             stop: vec!["x".into()],
-            sampling: Sampling::default(),
+            ..InferRequest::new(ModelName::new("m").unwrap(), Input::Chat(chat))
         }
+    }
+
+    fn tool(name: &str) -> Tool {
+        Tool { name: name.into(), description: None, parameters: "{}".into() }
+    }
+
+    fn chat(request: &mut InferRequest) -> &mut Chat {
+        match &mut request.input {
+            Input::Chat(chat) => chat,
+            _ => panic!("no chat"),
+        }
+    }
+
+    #[test]
+    fn what_is_asked_says_what_it_needs() {
+        let mut r = request();
+        assert_eq!(r.needs(), Capabilities::GENERATE);
+        chat(&mut r).tools = vec![tool("a")];
+        r.format = Format::JsonObject;
+        assert!(r.needs().contains(Capabilities::TOOLS.with(Capabilities::CONSTRAINED)));
+        chat(&mut r).tool_choice = ToolChoice::None;
+        assert!(!r.needs().contains(Capabilities::TOOLS));
+        r.input = Input::Embed(vec!["a".into()]);
+        r.format = Format::Text;
+        assert_eq!(r.needs(), Capabilities::EMBED);
     }
 
     #[test]
     fn bounds_are_inclusive_and_enforced() {
         assert_eq!(request().check(), Ok(()));
-        let good: [Change; 5] = [
+        let good: [Change; 8] = [
             |r| r.sampling.temperature = 2.0,
             |r| r.sampling.presence_penalty = -2.0,
             |r| r.max_tokens = Some(COMPLETION_TOKENS_MAX),
             |r| r.stop = vec!["s".repeat(STOP_BYTES_MAX); STOPS_MAX],
-            |r| r.input = Input::Text("t".repeat(REQUEST_FRAME_BYTES_MAX / 2)),
+            |r| r.input = Input::Text("t".repeat(INPUT_BYTES_MAX)),
+            |r| r.logprobs = Some(TOP_LOGPROBS_MAX),
+            |r| r.format = Format::Regex("a".repeat(FORMAT_BYTES_MAX)),
+            |r| r.input = Input::Embed(vec!["t".into(); TEXTS_MAX]),
         ];
         for change in good {
             let mut r = request();
@@ -251,7 +432,7 @@ mod tests {
             assert_eq!(r.check(), Ok(()));
             assert_eq!(crate::decode::<InferRequest>(&crate::encode(&r)).unwrap(), r);
         }
-        let bad: [(Change, RefusalCode); 9] = [
+        let bad: [(Change, RefusalCode); 17] = [
             (|r| r.sampling.temperature = 2.1, RefusalCode::InvalidRequest),
             (|r| r.sampling.temperature = f32::INFINITY, RefusalCode::InvalidRequest),
             (|r| r.sampling.top_p = -0.1, RefusalCode::InvalidRequest),
@@ -259,10 +440,24 @@ mod tests {
             (|r| r.max_tokens = Some(COMPLETION_TOKENS_MAX + 1), RefusalCode::InvalidRequest),
             (|r| r.stop = vec!["s".into(); STOPS_MAX + 1], RefusalCode::InvalidRequest),
             (|r| r.stop = vec![String::new()], RefusalCode::InvalidRequest),
-            (|r| r.input = Input::Chat(vec![]), RefusalCode::InvalidRequest),
+            (|r| r.input = Input::Chat(Chat::default()), RefusalCode::InvalidRequest),
+            (|r| r.input = Input::Text("t".repeat(INPUT_BYTES_MAX + 1)), RefusalCode::TooLarge),
+            (|r| r.logprobs = Some(TOP_LOGPROBS_MAX + 1), RefusalCode::InvalidRequest),
+            (|r| r.format = Format::Lark("a".repeat(FORMAT_BYTES_MAX + 1)), RefusalCode::TooLarge),
+            (|r| r.input = Input::Embed(vec![]), RefusalCode::InvalidRequest),
             (
-                |r| r.input = Input::Text("t".repeat(REQUEST_FRAME_BYTES_MAX / 2 + 1)),
-                RefusalCode::TooLarge,
+                |r| r.input = Input::Embed(vec![String::new(); TEXTS_MAX + 1]),
+                RefusalCode::InvalidRequest,
+            ),
+            (|r| chat(r).tools = vec![tool("a b")], RefusalCode::InvalidRequest),
+            (|r| chat(r).tools = vec![tool("a"); TOOLS_MAX + 1], RefusalCode::InvalidRequest),
+            (|r| chat(r).tool_choice = ToolChoice::Required, RefusalCode::InvalidRequest),
+            (
+                |r| {
+                    chat(r).tools = vec![tool("a")];
+                    chat(r).tool_choice = ToolChoice::Named("b".into());
+                },
+                RefusalCode::InvalidRequest,
             ),
         ];
         for (change, code) in bad {

@@ -5,6 +5,8 @@
 //! type is valid wherever it appears. The bytes are specified in `spec/wire.md` and pinned by the
 //! vectors in `spec/vectors`.
 
+mod capability;
+mod chat;
 mod codec;
 mod delegation;
 mod identity;
@@ -19,15 +21,20 @@ mod request;
 mod seeds;
 mod time;
 
+pub use capability::Capabilities;
+pub use chat::{
+    Chat, Image, ImageFormat, Message, Part, Reasoning, Role, Tool, ToolCall, ToolChoice,
+    is_tool_name,
+};
 pub use codec::{DecodeError, FrameHeader, decode, encode, frame};
 pub use delegation::{Delegation, DelegationBody, DelegationError};
 pub use identity::{Address, Domain, KeyError, KeyPair, PublicKey, Signature};
-pub use infer::{FinishReason, InferRequest, Input, LogitBias, Message, Role, Sampling, Usage};
+pub use infer::{FinishReason, Format, InferRequest, Input, LogitBias, Profile, Sampling, Usage};
 pub use money::Atoms;
 pub use names::{ModelDigest, ModelName, NameError, NetworkId};
 pub use offer::{ModelOffer, Offer, OfferBody, OfferError};
 pub use refusal::{Refusal, RefusalCode};
-pub use reply::Reply;
+pub use reply::{Alternative, Reply, TokenLogprob, ToolCallPiece};
 pub use request::{Request, RequestBody};
 pub use seeds::{Seed, SeedFile, SeedsError};
 pub use time::Timestamp;

@@ -1,8 +1,34 @@
 //! Every limit on what a peer may send, in one place.
 
-/// Largest request frame in bytes: a prompt of about a million tokens.
-pub const REQUEST_FRAME_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// Largest reply frame in bytes; a frame carries a few tokens.
+/// Largest request frame in bytes: a prompt of about a million tokens, or a few pictures.
+pub const REQUEST_FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of everything in a request's input: texts, tools, pictures.
+pub const INPUT_BYTES_MAX: usize = 12 * 1024 * 1024;
+/// Bytes of a JSON Schema or grammar that an answer must follow.
+pub const FORMAT_BYTES_MAX: usize = 256 * 1024;
+/// Texts to embed, or documents to rank, in one request.
+pub const TEXTS_MAX: usize = 2048;
+/// Tokens to put together in one request.
+pub const TOKENS_MAX: usize = 1_048_576;
+/// Numbers in one vector.
+pub const EMBEDDING_DIMENSIONS_MAX: usize = 16_000;
+/// Tokens in one reply that carries tokens, and scores in one that carries scores.
+pub const VALUES_PER_REPLY_MAX: usize = 8_192;
+/// Other likely tokens told for each token.
+pub const TOP_LOGPROBS_MAX: u8 = 20;
+/// Tokens whose likelihood one reply tells.
+pub const LOGPROBS_PER_REPLY_MAX: usize = 16;
+/// Bytes of one token.
+pub const TOKEN_BYTES_MAX: usize = 128;
+/// Tools in one request.
+pub const TOOLS_MAX: usize = 512;
+/// Bytes of a tool's name.
+pub const TOOL_NAME_BYTES_MAX: usize = 128;
+/// Tool calls in one message.
+pub const TOOL_CALLS_PER_MESSAGE_MAX: usize = 128;
+/// Texts and pictures in one message.
+pub const PARTS_PER_MESSAGE_MAX: usize = 256;
+/// Largest reply frame in bytes; a frame carries a few tokens, or one vector.
 pub const REPLY_FRAME_BYTES_MAX: usize = 64 * 1024;
 /// Largest encoded offer in bytes, which is also the largest gossip message.
 pub const OFFER_BYTES_MAX: usize = 32 * 1024;

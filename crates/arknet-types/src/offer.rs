@@ -3,8 +3,8 @@ use std::io;
 use borsh::{BorshDeserialize, BorshSerialize};
 
 use crate::{
-    Atoms, DecodeError, Domain, KeyPair, ModelDigest, ModelName, NetworkId, PublicKey, Signature,
-    Timestamp, codec,
+    Atoms, Capabilities, DecodeError, Domain, KeyPair, ModelDigest, ModelName, NetworkId,
+    PublicKey, Signature, Timestamp, codec,
     limits::{
         ADDRESS_BYTES_MAX, ADDRESSES_PER_OFFER_MAX, CLOCK_SKEW_MS_MAX, MODELS_PER_OFFER_MAX,
         OFFER_BYTES_MAX, OFFER_LIFETIME_MS_MAX,
@@ -37,8 +37,10 @@ pub struct OfferBody {
 pub struct ModelOffer {
     /// What the peer calls it.
     pub name: ModelName,
-    /// SHA-256 of the file.
-    pub digest: ModelDigest,
+    /// SHA-256 of the file; none where the file is not known, as behind a hosted service.
+    pub digest: Option<ModelDigest>,
+    /// What it can do.
+    pub capabilities: Capabilities,
     /// Tokens of input and answer together.
     pub context_tokens: u32,
     /// Requests served at once.
@@ -195,7 +197,8 @@ mod tests {
         full.addresses = vec!["a".repeat(ADDRESS_BYTES_MAX); ADDRESSES_PER_OFFER_MAX];
         let model = ModelOffer {
             name: ModelName::new("m".repeat(128)).unwrap(),
-            digest: ModelDigest([0; 32]),
+            digest: Some(ModelDigest([0; 32])),
+            capabilities: Capabilities::GENERATE,
             context_tokens: 1,
             slots_total: 1,
             slots_free: 1,

@@ -48,6 +48,8 @@ pub enum RefusalCode {
     PeerLost = 18,
     /// The price is above what the requester allows.
     PriceTooHigh = 19,
+    /// The model cannot do this: it takes no pictures, embeds nothing, calls no tools.
+    Unsupported = 20,
 }
 
 impl RefusalCode {
@@ -74,6 +76,7 @@ impl RefusalCode {
             Self::RateLimited => "rate_limited",
             Self::PeerLost => "peer_lost",
             Self::PriceTooHigh => "price_too_high",
+            Self::Unsupported => "unsupported",
         }
     }
 

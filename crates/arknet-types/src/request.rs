@@ -83,7 +83,7 @@ impl Request {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{DelegationBody, Input, ModelName, Sampling};
+    use crate::{DelegationBody, Input, ModelName};
 
     #[test]
     fn the_signature_covers_body_delegation_and_content() {
@@ -102,13 +102,8 @@ mod tests {
             },
             &wallet,
         );
-        let infer = InferRequest {
-            model: ModelName::new("m").unwrap(),
-            input: Input::Text("hi".into()),
-            max_tokens: None,
-            stop: vec![],
-            sampling: Sampling::default(),
-        };
+        let model = ModelName::new("m").unwrap();
+        let infer = InferRequest::new(model, Input::Text("hi".into()));
         let good =
             Request::sign(&session, &delegation, wallet.public(), 1, Timestamp(1), Atoms(1), infer);
         assert!(good.is_signed());

@@ -1,0 +1,1 @@
+//! Chat templates, tool calls, reasoning and constrained answers.

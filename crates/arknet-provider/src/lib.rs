@@ -1,0 +1,11 @@
+//! What answers requests, behind one narrow trait.
+//!
+//! A provider gets an [`InferRequest`](arknet_types::InferRequest) and gives replies, token counts
+//! and a way to cancel. It knows nothing of peers, wallets or money. Nothing in this crate writes a
+//! prompt or a completion to a log or a disk.
+
+mod generation;
+mod model;
+
+pub use generation::{Generation, Seat};
+pub use model::{ModelDetails, ModelInfo, Models, Provider};
