@@ -1,0 +1,21 @@
+use arknet_types::{Refusal, Reply};
+
+/// How one door writes an answer as a stream: a pure state machine from replies to bytes. The bytes
+/// of one call leave in one write.
+pub(crate) trait Encode: Send + Unpin {
+    /// `text/event-stream; charset=utf-8` or `application/x-ndjson`.
+    fn content_type(&self) -> &'static str;
+
+    /// What comes before the first reply.
+    fn open(&mut self, out: &mut Vec<u8>);
+
+    /// One reply; never `Refused`.
+    fn reply(&mut self, reply: Reply, out: &mut Vec<u8>);
+
+    /// The answer broke off after it had begun. Nothing follows.
+    fn fail(&mut self, refusal: &Refusal, out: &mut Vec<u8>);
+
+    /// Something that clients skip, for those in between who would take silence for the end. Nothing
+    /// where the form has no such thing.
+    fn keep_alive(&mut self, out: &mut Vec<u8>);
+}
