@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it stands")]
 
 use arknet_types::{
-    Atoms, Delegation, DelegationBody, FinishReason, FrameHeader, InferRequest, Input, KeyPair,
-    LogitBias, Message, ModelDigest, ModelName, ModelOffer, NetworkId, Offer, OfferBody, PublicKey,
+    Alternative, Atoms, Capabilities, Chat, Delegation, DelegationBody, FinishReason, Format,
+    FrameHeader, Image, ImageFormat, InferRequest, Input, KeyPair, LogitBias, Message, ModelDigest,
+    ModelName, ModelOffer, NetworkId, Offer, OfferBody, Part, Profile, PublicKey, Reasoning,
     Refusal, RefusalCode, Reply, Request, RequestBody, Role, Sampling, SeedFile, Signature,
-    Timestamp, Usage, decode, encode, frame,
+    Timestamp, TokenLogprob, Tool, ToolCall, ToolCallPiece, ToolChoice, Usage, decode, encode,
+    frame,
 };
 use borsh::{BorshDeserialize, BorshSerialize};
 use proptest::{collection::vec, option, prelude::*};
@@ -50,17 +52,23 @@ fn delegation() -> impl Strategy<Value = Delegation> {
 }
 
 fn model_offer() -> impl Strategy<Value = ModelOffer> {
-    (model_name(), any::<[u8; 32]>(), any::<u32>(), any::<[u16; 2]>(), any::<[u64; 2]>()).prop_map(
-        |(name, digest, context_tokens, [slots_total, slots_free], [input, output])| ModelOffer {
-            name,
-            digest: ModelDigest(digest),
-            context_tokens,
-            slots_total,
-            slots_free,
-            input_price: Atoms(input),
-            output_price: Atoms(output),
-        },
-    )
+    let digest = any::<Option<[u8; 32]>>();
+    let capabilities = any::<[u8; 2]>().prop_map(|bytes| decode::<Capabilities>(&bytes).unwrap());
+    (model_name(), digest, capabilities, any::<u32>(), any::<[u16; 2]>(), any::<[u64; 2]>())
+        .prop_map(
+            |(name, digest, capabilities, context_tokens, [slots_total, slots_free], prices)| {
+                ModelOffer {
+                    name,
+                    digest: digest.map(ModelDigest),
+                    capabilities,
+                    context_tokens,
+                    slots_total,
+                    slots_free,
+                    input_price: Atoms(prices[0]),
+                    output_price: Atoms(prices[1]),
+                }
+            },
+        )
 }
 
 fn offer() -> impl Strategy<Value = Offer> {
@@ -107,22 +115,97 @@ fn sampling() -> impl Strategy<Value = Sampling> {
     )
 }
 
-fn input() -> impl Strategy<Value = Input> {
+fn tool_name() -> impl Strategy<Value = String> {
+    "[a-zA-Z0-9_.-]{1,128}"
+}
+
+fn message() -> impl Strategy<Value = Message> {
     let role =
         prop_oneof![Just(Role::System), Just(Role::User), Just(Role::Assistant), Just(Role::Tool)];
-    let message = (role, any::<String>()).prop_map(|(role, content)| Message { role, content });
-    prop_oneof![vec(message, 0..8).prop_map(Input::Chat), any::<String>().prop_map(Input::Text),]
+    let format = prop_oneof![
+        Just(ImageFormat::Png),
+        Just(ImageFormat::Jpeg),
+        Just(ImageFormat::Gif),
+        Just(ImageFormat::Webp)
+    ];
+    let image = (format, vec(any::<u8>(), 0..8))
+        .prop_map(|(format, bytes)| Part::Image(Image { format, bytes }));
+    let part = prop_oneof![any::<String>().prop_map(Part::Text), image];
+    let call = (any::<String>(), tool_name(), any::<String>())
+        .prop_map(|(id, name, arguments)| ToolCall { id, name, arguments });
+    let options = (any::<Option<String>>(), any::<Option<String>>());
+    (role, vec(part, 0..4), vec(call, 0..3), options).prop_map(
+        |(role, parts, tool_calls, (reasoning, tool_call_id))| Message {
+            role,
+            parts,
+            reasoning,
+            tool_calls,
+            tool_call_id,
+        },
+    )
+}
+
+fn chat() -> impl Strategy<Value = Chat> {
+    let tool = (tool_name(), any::<Option<String>>(), any::<String>())
+        .prop_map(|(name, description, parameters)| Tool { name, description, parameters });
+    let choice = prop_oneof![
+        Just(ToolChoice::Auto),
+        Just(ToolChoice::None),
+        Just(ToolChoice::Required),
+        tool_name().prop_map(ToolChoice::Named)
+    ];
+    let reasoning = prop_oneof![Just(Reasoning::Auto), Just(Reasoning::Off), Just(Reasoning::On)];
+    (vec(message(), 0..6), vec(tool, 0..3), choice, any::<bool>(), reasoning).prop_map(
+        |(messages, tools, tool_choice, parallel_tool_calls, reasoning)| Chat {
+            messages,
+            tools,
+            tool_choice,
+            parallel_tool_calls,
+            reasoning,
+        },
+    )
+}
+
+fn input() -> impl Strategy<Value = Input> {
+    let texts = || vec(any::<String>(), 0..4);
+    prop_oneof![
+        chat().prop_map(Input::Chat),
+        any::<String>().prop_map(Input::Text),
+        texts().prop_map(Input::Embed),
+        (any::<String>(), texts())
+            .prop_map(|(query, documents)| Input::Rerank { query, documents }),
+        (any::<String>(), any::<bool>())
+            .prop_map(|(text, add_special)| Input::Tokenize { text, add_special }),
+        vec(any::<u32>(), 0..8).prop_map(Input::Detokenize),
+        chat().prop_map(Input::Count),
+    ]
+}
+
+fn format() -> impl Strategy<Value = Format> {
+    prop_oneof![
+        Just(Format::Text),
+        Just(Format::JsonObject),
+        any::<String>().prop_map(Format::JsonSchema),
+        any::<String>().prop_map(Format::Lark),
+        any::<String>().prop_map(Format::Gbnf),
+        any::<String>().prop_map(Format::Regex)
+    ]
 }
 
 fn infer() -> impl Strategy<Value = InferRequest> {
     let stop = vec("\\PC{0,60}", 0..16);
-    (model_name(), input(), any::<Option<u32>>(), stop, sampling()).prop_map(
-        |(model, input, max_tokens, stop, sampling)| InferRequest {
+    let profile = prop_oneof![Just(Profile::Default), Just(Profile::Exact)];
+    let form = (format(), any::<Option<u8>>(), profile);
+    (model_name(), input(), any::<Option<u32>>(), stop, sampling(), form).prop_map(
+        |(model, input, max_tokens, stop, sampling, (format, logprobs, profile))| InferRequest {
             model,
             input,
             max_tokens,
             stop,
             sampling,
+            format,
+            logprobs,
+            profile,
         },
     )
 }
@@ -148,24 +231,60 @@ fn request() -> impl Strategy<Value = Request> {
 }
 
 fn refusal() -> impl Strategy<Value = Refusal> {
-    let code = (1_u8..=19).prop_map(|number| decode::<RefusalCode>(&[number]).unwrap());
+    let code = (1_u8..=20).prop_map(|number| decode::<RefusalCode>(&[number]).unwrap());
     (code, "\\PC{0,64}", any::<Option<u32>>()).prop_map(|(code, detail, retry_after_ms)| Refusal {
         retry_after_ms,
         ..Refusal::new(code, detail)
     })
 }
 
-fn reply() -> impl Strategy<Value = Reply> {
-    let finish = prop_oneof![Just(FinishReason::Stop), Just(FinishReason::Length)];
-    let done = (finish, any::<[u32; 2]>()).prop_map(|(finish, [prompt, completion])| Reply::Done {
-        finish,
-        usage: Usage { prompt_tokens: prompt, completion_tokens: completion },
+fn token() -> impl Strategy<Value = TokenLogprob> {
+    let bytes = || vec(any::<u8>(), 0..8);
+    let top = (any::<u32>(), bytes(), float()).prop_map(|(token, bytes, logprob)| Alternative {
+        token,
+        bytes,
+        logprob,
     });
+    (any::<u32>(), bytes(), float(), vec(top, 0..4))
+        .prop_map(|(token, bytes, logprob, top)| TokenLogprob { token, bytes, logprob, top })
+}
+
+fn reply() -> impl Strategy<Value = Reply> {
+    let finish = prop_oneof![
+        Just(FinishReason::Stop),
+        Just(FinishReason::Length),
+        Just(FinishReason::ToolCalls),
+        any::<u8>().prop_map(FinishReason::StopSequence)
+    ];
+    let done = (finish, any::<[u32; 4]>()).prop_map(
+        |(finish, [prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens])| {
+            let usage = Usage { prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens };
+            Reply::Done { finish, usage }
+        },
+    );
+    let names = (any::<Option<String>>(), any::<Option<String>>());
+    let call = (any::<u16>(), names, any::<String>(), any::<u32>()).prop_map(
+        |(index, (id, name), arguments, tokens)| ToolCallPiece {
+            index,
+            id,
+            name,
+            arguments,
+            tokens,
+        },
+    );
     prop_oneof![
         (any::<String>(), any::<u32>()).prop_map(|(text, tokens)| Reply::Text { text, tokens }),
+        (any::<String>(), any::<u32>())
+            .prop_map(|(text, tokens)| Reply::Reasoning { text, tokens }),
         Just(Reply::Alive),
         done,
         refusal().prop_map(Reply::Refused),
+        call.prop_map(Reply::ToolCall),
+        vec(token(), 0..4).prop_map(Reply::Logprobs),
+        (any::<u32>(), vec(float(), 0..8))
+            .prop_map(|(index, values)| Reply::Embedding { index, values }),
+        vec(float(), 0..8).prop_map(Reply::Scores),
+        vec(any::<u32>(), 0..8).prop_map(Reply::Tokens),
     ]
 }
 

@@ -2,8 +2,8 @@
 //! as numbers), names and texts as they are.
 
 use arknet_types::{
-    DelegationBody, FinishReason, InferRequest, Input, OfferBody, Refusal, Reply, RequestBody,
-    Sampling,
+    Chat, DelegationBody, FinishReason, Format, InferRequest, Input, Message, OfferBody, Part,
+    Profile, Reasoning, Refusal, Reply, RequestBody, Sampling, Tool, ToolChoice,
 };
 use serde_json::{Value, json};
 
@@ -24,7 +24,8 @@ pub(crate) fn offer(body: &OfferBody) -> Value {
     let models = body.models.iter().map(|model| {
         json!({
             "name": model.name,
-            "digest": hex::encode(model.digest.0),
+            "digest": model.digest.map(|digest| hex::encode(digest.0)),
+            "capabilities": model.capabilities.names().collect::<Vec<_>>(),
             "context_tokens": model.context_tokens,
             "slots_total": model.slots_total,
             "slots_free": model.slots_free,
@@ -56,22 +57,93 @@ pub(crate) fn request(body: &RequestBody) -> Value {
 }
 
 pub(crate) fn infer(infer: &InferRequest) -> Value {
-    let input = match &infer.input {
-        Input::Chat(messages) => {
-            let messages = messages.iter().map(
-                |message| json!({ "role": message.role.as_str(), "content": message.content }),
-            );
-            json!({ "chat": messages.collect::<Vec<_>>() })
-        }
-        Input::Text(text) => json!({ "text": text }),
-    };
     json!({
         "model": infer.model,
-        "input": input,
+        "input": input(&infer.input),
         "max_tokens": infer.max_tokens,
         "stop": infer.stop,
         "sampling": sampling(&infer.sampling),
+        "format": format(&infer.format),
+        "logprobs": infer.logprobs,
+        "profile": match infer.profile {
+            Profile::Default => "default",
+            Profile::Exact => "exact",
+        },
     })
+}
+
+fn input(input: &Input) -> Value {
+    match input {
+        Input::Chat(inner) => json!({ "chat": chat(inner) }),
+        Input::Text(text) => json!({ "text": text }),
+        Input::Embed(texts) => json!({ "embed": texts }),
+        Input::Rerank { query, documents } => {
+            json!({ "rerank": { "query": query, "documents": documents } })
+        }
+        Input::Tokenize { text, add_special } => {
+            json!({ "tokenize": { "text": text, "add_special": add_special } })
+        }
+        Input::Detokenize(tokens) => json!({ "detokenize": tokens }),
+        Input::Count(inner) => json!({ "count": chat(inner) }),
+    }
+}
+
+fn chat(chat: &Chat) -> Value {
+    let tool = |tool: &Tool| {
+        json!({
+            "name": tool.name,
+            "description": tool.description,
+            "parameters": tool.parameters,
+        })
+    };
+    json!({
+        "messages": chat.messages.iter().map(message).collect::<Vec<_>>(),
+        "tools": chat.tools.iter().map(tool).collect::<Vec<_>>(),
+        "tool_choice": match &chat.tool_choice {
+            ToolChoice::Auto => json!("auto"),
+            ToolChoice::None => json!("none"),
+            ToolChoice::Required => json!("required"),
+            ToolChoice::Named(name) => json!({ "named": name }),
+        },
+        "parallel_tool_calls": chat.parallel_tool_calls,
+        "reasoning": match chat.reasoning {
+            Reasoning::Auto => "auto",
+            Reasoning::Off => "off",
+            Reasoning::On => "on",
+        },
+    })
+}
+
+fn message(message: &Message) -> Value {
+    let parts = message.parts.iter().map(|part| match part {
+        Part::Text(text) => json!({ "text": text }),
+        Part::Image(image) => json!({ "image": {
+            "format": image.format.media_type(),
+            "bytes": hex::encode(&image.bytes),
+        } }),
+    });
+    let calls = message
+        .tool_calls
+        .iter()
+        .map(|call| json!({ "id": call.id, "name": call.name, "arguments": call.arguments }));
+    json!({
+        "role": message.role.as_str(),
+        "parts": parts.collect::<Vec<_>>(),
+        "reasoning": message.reasoning,
+        "tool_calls": calls.collect::<Vec<_>>(),
+        "tool_call_id": message.tool_call_id,
+    })
+}
+
+fn format(format: &Format) -> Value {
+    match format {
+        Format::Text => json!("text"),
+        Format::JsonObject => json!("json_object"),
+        Format::JsonSchema(schema) => json!({ "json_schema": schema }),
+        Format::Lark(grammar) => json!({ "lark": grammar }),
+        Format::Gbnf(grammar) => json!({ "gbnf": grammar }),
+        Format::Regex(expression) => json!({ "regex": expression }),
+    }
 }
 
 fn sampling(sampling: &Sampling) -> Value {
@@ -112,15 +184,56 @@ pub(crate) fn reply(reply: &Reply) -> Value {
         Reply::Alive => json!("alive"),
         Reply::Done { finish, usage } => {
             let finish = match finish {
-                FinishReason::Stop => "stop",
-                FinishReason::Length => "length",
+                FinishReason::Stop => json!("stop"),
+                FinishReason::Length => json!("length"),
+                FinishReason::ToolCalls => json!("tool_calls"),
+                FinishReason::StopSequence(index) => json!({ "stop_sequence": index }),
             };
             json!({ "done": {
                 "finish": finish,
                 "prompt_tokens": usage.prompt_tokens,
                 "completion_tokens": usage.completion_tokens,
+                "cached_tokens": usage.cached_tokens,
+                "reasoning_tokens": usage.reasoning_tokens,
             } })
         }
         Reply::Refused(inner) => json!({ "refused": refusal(inner) }),
+        Reply::Reasoning { text, tokens } => {
+            json!({ "reasoning": { "text": text, "tokens": tokens } })
+        }
+        Reply::ToolCall(piece) => json!({ "tool_call": {
+            "index": piece.index,
+            "id": piece.id,
+            "name": piece.name,
+            "arguments": piece.arguments,
+            "tokens": piece.tokens,
+        } }),
+        Reply::Logprobs(tokens) => {
+            let tokens = tokens.iter().map(|token| {
+                let top = token.top.iter().map(|other| {
+                    json!({
+                        "token": other.token,
+                        "bytes": hex::encode(&other.bytes),
+                        "logprob": float(other.logprob),
+                    })
+                });
+                json!({
+                    "token": token.token,
+                    "bytes": hex::encode(&token.bytes),
+                    "logprob": float(token.logprob),
+                    "top": top.collect::<Vec<_>>(),
+                })
+            });
+            json!({ "logprobs": tokens.collect::<Vec<_>>() })
+        }
+        Reply::Embedding { index, values } => {
+            json!({ "embedding": { "index": index, "values": floats(values) } })
+        }
+        Reply::Scores(scores) => json!({ "scores": floats(scores) }),
+        Reply::Tokens(tokens) => json!({ "tokens": tokens }),
     }
+}
+
+fn floats(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|value| float(*value)).collect()
 }

@@ -16,7 +16,11 @@ fn all() -> Vec<(&'static str, u64)> {
         CLOCK_SKEW_MS_MAX
         COMPLETION_TOKENS_MAX
         DELEGATION_LIFETIME_MS_MAX
+        EMBEDDING_DIMENSIONS_MAX
+        FORMAT_BYTES_MAX
+        INPUT_BYTES_MAX
         LOGIT_BIASES_MAX
+        LOGPROBS_PER_REPLY_MAX
         MESSAGES_MAX
         MODELS_PER_OFFER_MAX
         MODEL_NAME_BYTES_MAX
@@ -27,6 +31,7 @@ fn all() -> Vec<(&'static str, u64)> {
         OFFER_BYTES_MAX
         OFFER_HEARTBEAT_MS
         OFFER_LIFETIME_MS_MAX
+        PARTS_PER_MESSAGE_MAX
         REFUSAL_DETAIL_BYTES_MAX
         REPLY_FRAME_BYTES_MAX
         REQUEST_FRAME_BYTES_MAX
@@ -37,6 +42,14 @@ fn all() -> Vec<(&'static str, u64)> {
         STOPS_MAX
         STOP_BYTES_MAX
         STREAMS_PER_PEER_MAX
+        TEXTS_MAX
+        TOKENS_MAX
+        TOKEN_BYTES_MAX
+        TOOLS_MAX
+        TOOL_CALLS_PER_MESSAGE_MAX
+        TOOL_NAME_BYTES_MAX
+        TOP_LOGPROBS_MAX
+        VALUES_PER_REPLY_MAX
     )
     .to_vec()
 }

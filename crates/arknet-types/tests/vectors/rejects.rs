@@ -1,12 +1,12 @@
 //! Bytes that must be refused, and why. Each is a good value with one thing wrong.
 
 use arknet_types::{
-    Delegation, InferRequest, KeyError, KeyPair, LogitBias, Offer, PublicKey, Refusal, Reply,
-    Request, SeedFile, Timestamp, decode, encode,
+    Chat, Delegation, InferRequest, Input, KeyError, KeyPair, LogitBias, Offer, PublicKey, Refusal,
+    Reply, Request, SeedFile, Timestamp, decode, encode,
     limits::{
         ADDRESS_BYTES_MAX, ADDRESSES_PER_OFFER_MAX, CLOCK_SKEW_MS_MAX, DELEGATION_LIFETIME_MS_MAX,
         LOGIT_BIASES_MAX, MESSAGES_MAX, MODELS_PER_OFFER_MAX, OFFER_LIFETIME_MS_MAX,
-        REFUSAL_DETAIL_BYTES_MAX, SEEDS_MAX, STOP_BYTES_MAX, STOPS_MAX,
+        REFUSAL_DETAIL_BYTES_MAX, SEEDS_MAX, STOP_BYTES_MAX, STOPS_MAX, VALUES_PER_REPLY_MAX,
     },
 };
 use borsh::BorshDeserialize;
@@ -220,7 +220,7 @@ pub(crate) fn infers() -> Vec<Value> {
     let model = encode(&chat.model);
     let before_input = model.len();
     // Directly after the model: the kind of input, the number of messages, the first role.
-    let kind = [&good[..before_input], &[2], &good[before_input + 1..]].concat();
+    let kind = [&good[..before_input], &[7], &good[before_input + 1..]].concat();
     let messages =
         [&good[..=before_input], &length(MESSAGES_MAX + 1)[..], &good[before_input + 5..]].concat();
     let role = [&good[..before_input + 5], &[4], &good[before_input + 6..]].concat();
@@ -252,7 +252,7 @@ pub(crate) fn infers() -> Vec<Value> {
 
 /// Values that decode but are refused with `code`.
 pub(crate) fn infers_out_of_bounds() -> Vec<Value> {
-    let changes: [Change<InferRequest>; 9] = [
+    let changes: [Change<InferRequest>; 12] = [
         ("temperature above 2", |r| r.sampling.temperature = 2.01),
         ("top_p below 0", |r| r.sampling.top_p = -0.01),
         ("min_p above 1", |r| r.sampling.min_p = 1.01),
@@ -262,6 +262,9 @@ pub(crate) fn infers_out_of_bounds() -> Vec<Value> {
         ("an infinite temperature", |r| r.sampling.temperature = f32::INFINITY),
         ("max_tokens of 0", |r| r.max_tokens = Some(0)),
         ("an empty stop sequence", |r| r.stop = vec![String::new()]),
+        ("21 alternatives for each token", |r| r.logprobs = Some(21)),
+        ("nothing to embed", |r| r.input = Input::Embed(vec![])),
+        ("a conversation without messages", |r| r.input = Input::Chat(Chat::default())),
     ];
     let check = |(reason, change): Change<InferRequest>| {
         let (_, mut infer) = samples::infers().swap_remove(0);
@@ -309,8 +312,16 @@ pub(crate) fn replies() -> Vec<Value> {
     let text = encode(&Reply::Text { text: "ab".into(), tokens: 1 });
     let mut rejected = cut_and_longer::<Reply>(&text);
     rejected.extend([
-        undecodable::<Reply>("an unknown kind", &[4]),
-        undecodable::<Reply>("an unknown finish reason", &[2, 2, 0, 0, 0, 0, 0, 0, 0, 0]),
+        undecodable::<Reply>("an unknown kind", &[10]),
+        undecodable::<Reply>("an unknown finish reason", &[&[2, 4], &[0; 16][..]].concat()),
+        undecodable::<Reply>(
+            "a score that is no number",
+            &[&[8, 1, 0, 0, 0], &f32::NAN.to_le_bytes()[..]].concat(),
+        ),
+        undecodable::<Reply>(
+            "8193 tokens",
+            &[&[9], &length(VALUES_PER_REPLY_MAX + 1)[..]].concat(),
+        ),
         undecodable::<Reply>("a text that is not UTF-8", &with(&text, b"ab", b"\xc3\x28")),
         undecodable::<Reply>("a text longer than the frame", &with(&text, &length(2), &[255; 4])),
     ]);

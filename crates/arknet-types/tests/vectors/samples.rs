@@ -2,9 +2,11 @@
 //! its edge.
 
 use arknet_types::{
-    Atoms, Delegation, DelegationBody, FinishReason, InferRequest, Input, KeyPair, LogitBias,
-    Message, ModelDigest, ModelName, ModelOffer, NetworkId, OfferBody, Refusal, RefusalCode, Reply,
-    Request, Role, Sampling, Timestamp, Usage,
+    Alternative, Atoms, Capabilities, Chat, Delegation, DelegationBody, FinishReason, Format,
+    Image, ImageFormat, InferRequest, Input, KeyPair, LogitBias, Message, ModelDigest, ModelName,
+    ModelOffer, NetworkId, OfferBody, Part, Profile, Reasoning, Refusal, RefusalCode, Reply,
+    Request, Role, Sampling, Timestamp, TokenLogprob, Tool, ToolCall, ToolCallPiece, ToolChoice,
+    Usage,
 };
 
 /// 2025-01-01, in the milliseconds the wire counts.
@@ -59,7 +61,8 @@ pub(crate) fn delegations() -> Vec<(&'static str, DelegationBody)> {
 pub(crate) fn offers() -> Vec<(&'static str, OfferBody)> {
     let served = ModelOffer {
         name: model(),
-        digest: ModelDigest([0xd1; 32]),
+        digest: Some(ModelDigest([0xd1; 32])),
+        capabilities: Capabilities::GENERATE.with(Capabilities::TOOLS),
         context_tokens: 40_960,
         slots_total: 4,
         slots_free: 3,
@@ -68,7 +71,8 @@ pub(crate) fn offers() -> Vec<(&'static str, OfferBody)> {
     };
     let free = ModelOffer {
         name: ModelName::new("arknet/tiny").unwrap(),
-        digest: ModelDigest([0xd2; 32]),
+        digest: None,
+        capabilities: Capabilities::EMBED,
         context_tokens: 512,
         input_price: Atoms::ZERO,
         output_price: Atoms::ZERO,
@@ -96,25 +100,15 @@ pub(crate) fn offers() -> Vec<(&'static str, OfferBody)> {
 }
 
 pub(crate) fn infers() -> Vec<(&'static str, InferRequest)> {
-    let chat = InferRequest {
-        model: model(),
-        input: Input::Chat(vec![Message { role: Role::User, content: "What is arknet?".into() }]),
-        max_tokens: None,
-        stop: vec![],
-        sampling: Sampling::default(),
-    };
+    let hello = Message::new(Role::User, "What is arknet?");
+    let chat = InferRequest::new(model(), Input::Chat(Chat::new(vec![hello])));
     let text = InferRequest {
         input: Input::Text("Once upon a time".into()),
         max_tokens: Some(16),
         ..chat.clone()
     };
-    let roles = [Role::System, Role::User, Role::Assistant, Role::Tool];
     let full = InferRequest {
-        input: Input::Chat(
-            roles
-                .map(|role| Message { role, content: format!("gr\u{fc}\u{df} \u{1f44b} {role:?}") })
-                .to_vec(),
-        ),
+        input: Input::Chat(full_chat()),
         max_tokens: Some(1_048_576),
         stop: vec!["\n\n".into(), "\u{2026}".into()],
         sampling: Sampling {
@@ -131,9 +125,60 @@ pub(crate) fn infers() -> Vec<(&'static str, InferRequest)> {
                 LogitBias { token: u32::MAX, bias: 0.1 },
             ],
         },
+        format: Format::JsonSchema(r#"{"type":"object"}"#.into()),
+        logprobs: Some(20),
+        profile: Profile::Exact,
         ..chat.clone()
     };
-    vec![("chat", chat), ("text", text), ("every field", full)]
+    let mut all = vec![("chat", chat), ("text", text), ("every field", full)];
+    let inputs = [
+        ("embed", Input::Embed(vec!["one".into(), "tw\u{f6}".into()])),
+        ("rerank", Input::Rerank { query: "q".into(), documents: vec!["a".into(), "b".into()] }),
+        ("tokenize", Input::Tokenize { text: "<s>".into(), add_special: true }),
+        ("detokenize", Input::Detokenize(vec![0, u32::MAX])),
+        ("count", Input::Count(full_chat())),
+    ];
+    all.extend(inputs.map(|(name, input)| (name, InferRequest::new(model(), input))));
+    let formats = [
+        ("a JSON object", Format::JsonObject),
+        ("a Lark grammar", Format::Lark("start: \"a\"".into())),
+        ("a GBNF grammar", Format::Gbnf("root ::= \"a\"".into())),
+        ("a regular expression", Format::Regex("[ab]+".into())),
+    ];
+    for (name, format) in formats {
+        let (_, chat) = all[0].clone();
+        all.push((name, InferRequest { format, ..chat }));
+    }
+    all
+}
+
+/// A conversation with every field set.
+fn full_chat() -> Chat {
+    let mut messages: Vec<Message> = [Role::System, Role::User, Role::Assistant, Role::Tool]
+        .map(|role| Message::new(role, format!("gr\u{fc}\u{df} \u{1f44b} {role:?}")))
+        .into();
+    let formats = [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Gif, ImageFormat::Webp];
+    messages[1]
+        .parts
+        .extend(formats.map(|format| Part::Image(Image { format, bytes: vec![0, 255] })));
+    messages[2].reasoning = Some("hm".into());
+    messages[2].tool_calls = vec![ToolCall {
+        id: "call_1".into(),
+        name: "get_weather".into(),
+        arguments: r#"{"city":"K\u00f6ln"}"#.into(),
+    }];
+    messages[3].tool_call_id = Some("call_1".into());
+    Chat {
+        messages,
+        tools: vec![Tool {
+            name: "get_weather".into(),
+            description: Some("The weather of a city".into()),
+            parameters: r#"{"type":"object"}"#.into(),
+        }],
+        tool_choice: ToolChoice::Named("get_weather".into()),
+        parallel_tool_calls: true,
+        reasoning: Reasoning::On,
+    }
 }
 
 pub(crate) fn refusals() -> Vec<Refusal> {
@@ -150,7 +195,22 @@ pub(crate) fn refusals() -> Vec<Refusal> {
 
 pub(crate) fn replies() -> Vec<(String, Reply)> {
     let text = |text: &str, tokens| Reply::Text { text: text.into(), tokens };
-    let usage = Usage { prompt_tokens: 12, completion_tokens: 345 };
+    let usage =
+        Usage { prompt_tokens: 12, completion_tokens: 345, cached_tokens: 6, reasoning_tokens: 78 };
+    let token = TokenLogprob {
+        token: 9,
+        bytes: vec![0xc3],
+        logprob: -0.5,
+        top: vec![Alternative { token: 8, bytes: b"no".into(), logprob: -1.25 }],
+    };
+    let call = ToolCallPiece {
+        index: 1,
+        id: Some("call_1".into()),
+        name: Some("get_weather".into()),
+        arguments: "{".into(),
+        tokens: 3,
+    };
+    let more = ToolCallPiece { id: None, name: None, arguments: "}".into(), ..call.clone() };
     let mut replies = vec![
         ("text".into(), text("arknet is", 2)),
         ("text beyond ASCII".into(), text("\u{e9}\u{4e16}\u{1f30d}", 3)),
@@ -158,6 +218,15 @@ pub(crate) fn replies() -> Vec<(String, Reply)> {
         ("alive".into(), Reply::Alive),
         ("done".into(), Reply::Done { finish: FinishReason::Stop, usage }),
         ("done, cut short".into(), Reply::Done { finish: FinishReason::Length, usage }),
+        ("done, for tools".into(), Reply::Done { finish: FinishReason::ToolCalls, usage }),
+        ("done, stopped".into(), Reply::Done { finish: FinishReason::StopSequence(15), usage }),
+        ("reasoning".into(), Reply::Reasoning { text: "hm".into(), tokens: 1 }),
+        ("a tool call begins".into(), Reply::ToolCall(call)),
+        ("a tool call goes on".into(), Reply::ToolCall(more)),
+        ("logprobs".into(), Reply::Logprobs(vec![token])),
+        ("embedding".into(), Reply::Embedding { index: 1, values: vec![0.6, -0.8] }),
+        ("scores".into(), Reply::Scores(vec![1.5, -0.25])),
+        ("tokens".into(), Reply::Tokens(vec![0, u32::MAX])),
     ];
     for refusal in refusals() {
         replies.push((format!("refused, {}", refusal.code.as_str()), Reply::Refused(refusal)));
