@@ -70,16 +70,26 @@ impl Price {
 /// a few tokens around each message, and nothing exceeds the context.
 #[must_use]
 pub fn usage_bound(infer: &InferRequest, context_tokens: u32) -> Usage {
-    const AROUND_EACH_MESSAGE: usize = 64;
-    let messages = match &infer.input {
-        Input::Chat(messages) => messages.len() + 1,
-        Input::Text(_) => 1,
+    const AROUND_EACH: usize = 64;
+    let bytes = infer.input_bytes();
+    let is_generation = matches!(infer.input, Input::Chat(_) | Input::Text(_));
+    let prompt = match &infer.input {
+        Input::Chat(chat) if chat.has_images() => context_tokens as usize,
+        Input::Chat(chat) => bytes + (chat.messages.len() + 1) * AROUND_EACH,
+        Input::Text(_) => bytes + AROUND_EACH,
+        Input::Embed(texts) => bytes + texts.len() * AROUND_EACH,
+        Input::Rerank { query, documents } => {
+            bytes.saturating_add(documents.len().saturating_mul(query.len() + AROUND_EACH))
+        }
+        Input::Count(chat) => bytes + (chat.messages.len() + 1) * AROUND_EACH,
+        Input::Tokenize { .. } | Input::Detokenize(_) => bytes + AROUND_EACH,
     };
-    let prompt = infer.input_bytes().saturating_add(messages * AROUND_EACH_MESSAGE);
-    let completion = infer.max_tokens.unwrap_or(context_tokens);
+    let prompt_tokens = u32::try_from(prompt).unwrap_or(u32::MAX);
+    let completion = infer.max_tokens.unwrap_or(context_tokens).min(context_tokens);
     Usage {
-        prompt_tokens: u32::try_from(prompt).unwrap_or(u32::MAX).min(context_tokens),
-        completion_tokens: completion.min(context_tokens),
+        prompt_tokens: if is_generation { prompt_tokens.min(context_tokens) } else { prompt_tokens },
+        completion_tokens: if is_generation { completion } else { 0 },
+        ..Usage::default()
     }
 }
 

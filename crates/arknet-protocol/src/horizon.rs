@@ -43,7 +43,6 @@ impl Horizon {
 mod tests {
     use arknet_types::{
         Atoms, Delegation, DelegationBody, InferRequest, Input, KeyPair, ModelName, NetworkId,
-        Sampling,
     };
 
     use super::*;
@@ -60,13 +59,8 @@ mod tests {
             peer_scope: None,
             model_scope: None,
         };
-        let infer = InferRequest {
-            model: ModelName::new("m").unwrap(),
-            input: Input::Text("hi".into()),
-            max_tokens: None,
-            stop: vec![],
-            sampling: Sampling::default(),
-        };
+        let model = ModelName::new("m").unwrap();
+        let infer = InferRequest::new(model, Input::Text("hi".into()));
         let delegation = Delegation::sign(body, &key);
         let sent_at = Timestamp(sent_at);
         Request::sign(&key, &delegation, key.public(), 1, sent_at, Atoms::ZERO, infer)

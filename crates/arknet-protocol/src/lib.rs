@@ -6,11 +6,13 @@
 //! - [`OfferTable`]: who serves what, as far as this node knows.
 //! - [`Router`]: which offer a request goes to, and which one next when that fails.
 //! - [`Admission`]: the one gate every remote request passes.
+//! - [`AnswerCheck`]: whether what a peer sends is an answer to what was asked.
 //! - [`SlotQueue`]: who runs now, who waits, who is told to come again.
 //! - [`Horizon`]: what survives a restart, so that a replay does not.
 //! - [`Backoff`]: when to try a failed connection again.
 
 pub mod admission;
+mod answer;
 mod backoff;
 mod horizon;
 pub mod offers;
@@ -18,6 +20,7 @@ pub mod routing;
 pub mod slots;
 
 pub use admission::{Admission, Admitted, CheckedRequest, Policy, Price, Who, usage_bound};
+pub use answer::AnswerCheck;
 pub use backoff::Backoff;
 pub use horizon::Horizon;
 pub use offers::{Inserted, OfferTable};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use arknet_types::{ModelName, ModelOffer, Offer, PublicKey, Timestamp, limits::OFFERS_MAX};
+use arknet_types::{Capabilities, ModelName, ModelOffer, Offer, PublicKey, Timestamp, limits::OFFERS_MAX};
 
 /// Offers one peer may send in a burst before it is slowed to one each [`REFILL_MS`].
 const BURST: u32 = 20;
@@ -93,13 +93,17 @@ impl OfferTable {
         }
     }
 
-    /// The peers that serve `model` (a name or a digest) and can be reached as far as is known.
+    /// The peers that serve `model` (a name or a digest), can do what is needed, and can be reached
+    /// as far as is known.
     pub fn serving<'a>(
         &'a self,
         model: &'a ModelName,
+        needs: Capabilities,
         now: Timestamp,
     ) -> impl Iterator<Item = (&'a Offer, &'a ModelOffer)> {
-        self.living(now).filter_map(move |offer| Some((offer, offered(offer, model)?)))
+        self.living(now)
+            .filter_map(move |offer| Some((offer, offered(offer, model)?)))
+            .filter(move |(_, offered)| offered.capabilities.contains(needs))
     }
 
     /// The offers that count now, of peers that can be reached as far as is known.
@@ -169,7 +173,7 @@ impl Entry {
 fn offered<'a>(offer: &'a Offer, model: &ModelName) -> Option<&'a ModelOffer> {
     offer.model(model).or_else(|| {
         let digest = model.digest()?;
-        offer.body.models.iter().find(|m| m.digest == digest)
+        offer.body.models.iter().find(|m| m.digest == Some(digest))
     })
 }
 
@@ -184,7 +188,8 @@ mod tests {
         key[..4].copy_from_slice(&peer.to_be_bytes());
         let models = models.iter().map(|name| ModelOffer {
             name: ModelName::new(*name).unwrap(),
-            digest: ModelDigest([7; 32]),
+            digest: Some(ModelDigest([7; 32])),
+            capabilities: Capabilities::NONE,
             context_tokens: 1,
             slots_total: 1,
             slots_free: 1,
@@ -206,7 +211,8 @@ mod tests {
     }
 
     fn serving(table: &OfferTable, model: &str, now: u64) -> usize {
-        table.serving(&ModelName::new(model).unwrap(), Timestamp(now)).count()
+        let model = ModelName::new(model).unwrap();
+        table.serving(&model, Capabilities::NONE, Timestamp(now)).count()
     }
 
     #[test]

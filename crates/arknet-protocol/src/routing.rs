@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use arknet_types::{ModelName, PublicKey, RefusalCode, Timestamp, limits::OFFERS_MAX};
+use arknet_types::{Capabilities, ModelName, PublicKey, RefusalCode, Timestamp, limits::OFFERS_MAX};
 
 use crate::{OfferTable, Price};
 
@@ -57,18 +57,18 @@ impl Router {
         Self::default()
     }
 
-    /// The best peer for `model` that is not in `tried`.
+    /// The best peer for `model` that can do what is needed and is not in `tried`.
     #[must_use]
     pub fn choose(
         &self,
         offers: &OfferTable,
-        model: &ModelName,
+        (model, needs): (&ModelName, Capabilities),
         tried: &[PublicKey],
         now: Timestamp,
         salt: u64,
     ) -> Option<Choice> {
         let (offer, offered) = offers
-            .serving(model, now)
+            .serving(model, needs, now)
             .filter(|(offer, _)| !tried.contains(&offer.body.peer))
             .min_by_key(|(offer, offered)| {
                 let measured = self.measured.get(&offer.body.peer).cloned().unwrap_or_default();
@@ -170,6 +170,7 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp(10_000);
+    const NEEDS: Capabilities = Capabilities::GENERATE;
 
     fn peer(n: u8) -> PublicKey {
         PublicKey([n; 32])
@@ -181,7 +182,8 @@ mod tests {
         for (n, (slots_total, slots_free, price)) in (1..).zip(peers) {
             let model = ModelOffer {
                 name: model(),
-                digest: ModelDigest([7; 32]),
+                digest: Some(ModelDigest([7; 32])),
+                capabilities: Capabilities::GENERATE,
                 context_tokens: 1,
                 slots_total: *slots_total,
                 slots_free: *slots_free,
@@ -207,7 +209,7 @@ mod tests {
     }
 
     fn choose(router: &Router, offers: &OfferTable, tried: &[PublicKey]) -> Option<PublicKey> {
-        router.choose(offers, &model(), tried, NOW, 1).map(|choice| choice.peer)
+        router.choose(offers, (&model(), NEEDS), tried, NOW, 1).map(|choice| choice.peer)
     }
 
     #[test]
@@ -218,6 +220,8 @@ mod tests {
         assert_eq!(choose(&router, &table(&[(4, 1, 3), (4, 3, 3)]), &[]), Some(peer(2)));
         assert_eq!(choose(&router, &table(&[(2, 0, 0)]), &[]), Some(peer(1)), "busy beats nobody");
         assert_eq!(choose(&router, &table(&[(2, 2, 0)]), &[peer(1)]), None);
+        let embed = (&model(), Capabilities::EMBED);
+        assert_eq!(router.choose(&table(&[(2, 2, 0)]), embed, &[], NOW, 1), None);
     }
 
     #[test]
@@ -233,7 +237,7 @@ mod tests {
         router.on_refused(&peer(2), RefusalCode::PeerLost, None, NOW);
         assert_eq!(choose(&router, &offers, &[]), Some(peer(1)));
         router.on_refused(&peer(1), RefusalCode::Busy, Some(500), NOW);
-        let at = |ms| router.choose(&offers, &model(), &[], NOW.plus_ms(ms), 1).map(|c| c.peer);
+        let at = |ms| router.choose(&offers, (&model(), NEEDS), &[], NOW.plus_ms(ms), 1).map(|c| c.peer);
         assert_eq!(at(0), Some(peer(1)), "busy is better than failing");
         assert_eq!(at(AVOID_MS), Some(peer(2)), "both have passed, and it is quicker");
     }
@@ -246,7 +250,7 @@ mod tests {
             router.on_sent(peer(1));
             router.on_refused(&peer(1), RefusalCode::UnknownModel, None, NOW);
             router.on_ended(&peer(1));
-            let at = |ms| router.choose(&offers, &model(), &[], NOW.plus_ms(ms), 1).map(|c| c.peer);
+            let at = |ms| router.choose(&offers, (&model(), NEEDS), &[], NOW.plus_ms(ms), 1).map(|c| c.peer);
             let wait = (AVOID_MS << round).min(AVOID_MS_MAX);
             assert_eq!((at(wait - 1), at(wait)), (Some(peer(2)), Some(peer(1))), "round {round}");
         }
@@ -258,7 +262,7 @@ mod tests {
         let mut router = Router::new();
         let mut counts = [0_u32; 2];
         for salt in 0..64 {
-            let choice = router.choose(&offers, &model(), &[], NOW, salt).unwrap();
+            let choice = router.choose(&offers, (&model(), NEEDS), &[], NOW, salt).unwrap();
             router.on_sent(choice.peer);
             counts[usize::from(choice.peer.0[0] - 1)] += 1;
         }

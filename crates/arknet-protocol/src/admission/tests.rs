@@ -1,9 +1,14 @@
-use arknet_types::{Delegation, DelegationBody, Input, KeyPair, ModelName, Sampling};
+use arknet_types::{Delegation, DelegationBody, Input, KeyPair, ModelName};
 
 use super::*;
 
 const START: Timestamp = Timestamp(1_000_000);
-const USAGE: Usage = Usage { prompt_tokens: 1_000_000, completion_tokens: 0 };
+const USAGE: Usage = Usage {
+    prompt_tokens: 1_000_000,
+    completion_tokens: 0,
+    cached_tokens: 0,
+    reasoning_tokens: 0,
+};
 
 struct Fixture {
     wallet: KeyPair,
@@ -48,13 +53,8 @@ impl Fixture {
     }
 
     fn request(&self) -> Request {
-        let infer = InferRequest {
-            model: ModelName::new("m").unwrap(),
-            input: Input::Text("hi".into()),
-            max_tokens: None,
-            stop: vec![],
-            sampling: Sampling::default(),
-        };
+        let model = ModelName::new("m").unwrap();
+        let infer = InferRequest::new(model, Input::Text("hi".into()));
         let delegation = Delegation::sign(self.delegation.clone(), &self.wallet);
         Request::sign(
             &self.session,
@@ -202,7 +202,7 @@ fn spending_is_reserved_settled_and_capped() {
     let first = fixture.admit(&mut gate, 6, now()).unwrap();
     fixture.nonce += 1;
     assert_eq!(fixture.admit(&mut gate, 6, now()).unwrap_err().code, RefusalCode::CapExceeded);
-    let half = Usage { prompt_tokens: 500_000, completion_tokens: 0 };
+    let half = Usage { prompt_tokens: 500_000, ..Usage::default() };
     assert_eq!(gate.settle(&first, half), Atoms(3));
     let second = fixture.admit(&mut gate, 6, now()).unwrap();
     assert_eq!(gate.settle(&second, USAGE), Atoms(6));
