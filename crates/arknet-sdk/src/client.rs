@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use arknet_types::{
-    FinishReason, InferRequest as WireRequest, Input, Message, ModelName, NameError, PublicKey,
-    Refusal, RefusalCode, Reply, Role, Sampling, Usage,
+    Capabilities, Chat, FinishReason, InferRequest as WireRequest, Input, Message, ModelName,
+    NameError, PublicKey, Refusal, RefusalCode, Reply, Role, Sampling, Usage,
 };
 
 use crate::{Answer, Client, clock};
@@ -48,6 +48,8 @@ impl Default for InferRequest {
 pub struct Response {
     /// The answer.
     pub text: String,
+    /// What the model thought before, where it does that apart from its answer.
+    pub reasoning: String,
     /// Who answered.
     pub peer: PublicKey,
     /// Why it ended.
@@ -77,7 +79,8 @@ impl Client {
             text.push_str(&piece?);
         }
         let (finish_reason, usage) = stream.end.expect("a stream without error has an end");
-        Ok(Response { text, peer: stream.peer(), finish_reason, usage })
+        let (peer, reasoning) = (stream.peer(), stream.reasoning);
+        Ok(Response { text, reasoning, peer, finish_reason, usage })
     }
 
     /// Asks and returns as soon as the answer begins.
@@ -85,7 +88,7 @@ impl Client {
         let request = request.into_wire()?;
         self.wait_for_model(&request.model, DISCOVERY_WAIT).await;
         let answer = self.request(request).await?;
-        Ok(InferStream { answer, end: None, failed: false })
+        Ok(InferStream { answer, end: None, failed: false, reasoning: String::new() })
     }
 
     /// The models offered now, with the peers that offer them.
@@ -105,7 +108,9 @@ impl Client {
     /// Waits until somebody offers `model`. Returns whether somebody does.
     pub async fn wait_for_model(&self, model: &ModelName, patience: Duration) -> bool {
         let is_served = || {
-            self.mesh().offers().with(|offers| offers.serving(model, clock::now()).next().is_some())
+            self.mesh().offers().with(|offers| {
+                offers.serving(model, Capabilities::NONE, clock::now()).next().is_some()
+            })
         };
         let mut changes = self.mesh().offers().changed();
         let wait = async {
@@ -127,16 +132,15 @@ impl InferRequest {
         } else {
             let mut messages = self.messages;
             if !self.prompt.is_empty() {
-                messages.push(Message { role: Role::User, content: self.prompt });
+                messages.push(Message::new(Role::User, self.prompt));
             }
-            Input::Chat(messages)
+            Input::Chat(Chat::new(messages))
         };
         Ok(WireRequest {
-            model: ModelName::new(self.model)?,
-            input,
             max_tokens: Some(self.max_tokens),
             stop: self.stop,
             sampling: self.sampling,
+            ..WireRequest::new(ModelName::new(self.model)?, input)
         })
     }
 }
@@ -146,6 +150,7 @@ pub struct InferStream {
     answer: Answer,
     end: Option<(FinishReason, Usage)>,
     failed: bool,
+    reasoning: String,
 }
 
 impl InferStream {
@@ -156,22 +161,32 @@ impl InferStream {
         if self.end.is_some() || self.failed {
             return None;
         }
-        match self.answer.next().await {
-            Some(Reply::Text { text, .. }) => Some(Ok(text)),
-            Some(Reply::Done { finish, usage }) => {
-                self.end = Some((finish, usage));
-                None
-            }
-            Some(Reply::Refused(refusal)) => {
-                self.failed = true;
-                Some(Err(refusal.into()))
-            }
-            Some(Reply::Alive) | None => {
-                self.failed = true;
-                let words = "the answer ended without its end";
-                Some(Err(Refusal::new(RefusalCode::PeerLost, words).into()))
+        loop {
+            match self.answer.next().await {
+                Some(Reply::Text { text, .. }) => return Some(Ok(text)),
+                Some(Reply::Reasoning { text, .. }) => self.reasoning.push_str(&text),
+                Some(Reply::Done { finish, usage }) => {
+                    self.end = Some((finish, usage));
+                    return None;
+                }
+                Some(Reply::Refused(refusal)) => {
+                    self.failed = true;
+                    return Some(Err(refusal.into()));
+                }
+                Some(_) => {}
+                None => {
+                    self.failed = true;
+                    let words = "the answer ended without its end";
+                    return Some(Err(Refusal::new(RefusalCode::PeerLost, words).into()));
+                }
             }
         }
+    }
+
+    /// What the model has thought so far, apart from its answer.
+    #[must_use]
+    pub fn reasoning(&self) -> &str {
+        &self.reasoning
     }
 
     /// Who answers.

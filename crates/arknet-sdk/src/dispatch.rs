@@ -10,9 +10,9 @@ use std::{
 };
 
 use arknet_mesh::{Mesh, RequestStream};
-use arknet_protocol::{Choice, Router, usage_bound};
+use arknet_protocol::{AnswerCheck, Choice, Router, usage_bound};
 use arknet_types::{
-    Atoms, InferRequest, ModelName, PublicKey, Refusal, RefusalCode, Reply, Request, Timestamp,
+    Atoms, Capabilities, InferRequest, PublicKey, Refusal, RefusalCode, Reply, Request, Timestamp,
     Usage,
     limits::{REPLY_FRAME_BYTES_MAX, SILENCE_MS_MAX},
 };
@@ -23,8 +23,6 @@ use crate::{clock, session::SessionKey};
 
 /// Peers asked for one request before it is given up.
 const PEERS_TRIED_MAX: usize = 4;
-/// Bytes of text one token can become; longer answers are a peer's lie.
-const BYTES_PER_TOKEN_MAX: u64 = 512;
 /// How long sending a request may take, however slow the way there.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a request waits for peers that have just restarted.
@@ -111,7 +109,7 @@ impl Client {
         let mut tried = Vec::new();
         let mut worst: Option<Refusal> = None;
         while tried.len() < PEERS_TRIED_MAX {
-            let Some(choice) = self.choose(&infer.model, &tried) else { break };
+            let Some(choice) = self.choose(infer, &tried) else { break };
             match self.ask(&choice, infer).await {
                 Ok(answer) => return Ok(answer),
                 Err(refusal) if refusal.code.is_worth_another_peer() => {
@@ -125,16 +123,30 @@ impl Client {
                 Err(refusal) => return Err(refusal),
             }
         }
-        Err(worst.unwrap_or_else(|| {
-            Refusal::new(RefusalCode::UnknownModel, format!("no peer serves {}", infer.model))
-        }))
+        Err(worst.unwrap_or_else(|| self.nobody(infer)))
     }
 
-    fn choose(&self, model: &ModelName, tried: &[PublicKey]) -> Option<Choice> {
+    /// Why no peer could be asked at all.
+    fn nobody(&self, infer: &InferRequest) -> Refusal {
+        let model = &infer.model;
+        let serves_it = self.shared.mesh.offers().with(|offers| {
+            offers.serving(model, Capabilities::NONE, clock::now()).next().is_some()
+        });
+        if serves_it {
+            let needs: Vec<_> = infer.needs().names().collect();
+            let words = format!("no peer with {model} can do all of: {}", needs.join(", "));
+            Refusal::new(RefusalCode::Unsupported, words)
+        } else {
+            Refusal::new(RefusalCode::UnknownModel, format!("no peer serves {model}"))
+        }
+    }
+
+    fn choose(&self, infer: &InferRequest, tried: &[PublicKey]) -> Option<Choice> {
         let now = clock::now();
         let salt = self.shared.nonces.0.load(Ordering::Relaxed);
+        let wanted = (&infer.model, infer.needs());
         let router = lock(&self.shared.router);
-        self.shared.mesh.offers().with(|offers| router.choose(offers, model, tried, now, salt))
+        self.shared.mesh.offers().with(|offers| router.choose(offers, wanted, tried, now, salt))
     }
 
     /// Asks one peer, up to its first token.
@@ -148,13 +160,12 @@ impl Client {
                 let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                 router.on_first_token(&choice.peer, ms);
                 drop(router);
-                let tokens = infer.max_tokens.unwrap_or(choice.context_tokens);
                 Ok(Answer {
                     peer: choice.peer,
                     first: Some(first),
                     stream: Some(stream),
                     in_flight,
-                    bytes_left: u64::from(tokens) * BYTES_PER_TOKEN_MAX,
+                    check: AnswerCheck::new(infer, choice.context_tokens),
                 })
             }
             Err(refusal) => {
@@ -276,8 +287,8 @@ pub struct Answer {
     first: Option<Reply>,
     stream: Option<RequestStream>,
     in_flight: InFlight,
-    /// What the answer may still have; a peer that goes on for ever is cut.
-    bytes_left: u64,
+    /// Holds what comes against what was asked; a peer that goes on for ever is cut.
+    check: AnswerCheck,
 }
 
 impl Answer {
@@ -287,7 +298,7 @@ impl Answer {
         self.peer
     }
 
-    /// The next piece: `Text` any number of times, then `Done` or `Refused`, then nothing.
+    /// The next piece: any number of others, then `Done` or `Refused`, then nothing.
     ///
     /// Not cancel safe: finish the future, or drop the answer with it.
     pub async fn next(&mut self) -> Option<Reply> {
@@ -295,17 +306,12 @@ impl Answer {
             Some(first) => first,
             None => self.read().await?,
         };
-        match &reply {
-            Reply::Done { usage, .. } => self.in_flight.used(*usage),
-            Reply::Text { text, .. } => match self.bytes_left.checked_sub(text.len() as u64) {
-                Some(left) => self.bytes_left = left,
-                None => {
-                    self.stream = None;
-                    let words = "the peer sends more than was asked for";
-                    return Some(Reply::Refused(Refusal::new(RefusalCode::ProviderFailed, words)));
-                }
-            },
-            Reply::Alive | Reply::Refused(_) => {}
+        if let Err(refusal) = self.check.take(&reply) {
+            self.stream = None;
+            return Some(Reply::Refused(refusal));
+        }
+        if let Reply::Done { usage, .. } = &reply {
+            self.in_flight.used(*usage);
         }
         if matches!(reply, Reply::Done { .. } | Reply::Refused(_)) {
             self.stream = None;
