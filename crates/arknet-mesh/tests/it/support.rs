@@ -7,8 +7,8 @@ use std::{
 
 use arknet_mesh::{Inbound, Mesh, MeshOptions, Multiaddr, RequestStream};
 use arknet_types::{
-    Atoms, KeyPair, ModelDigest, ModelName, ModelOffer, NetworkId, Offer, OfferBody, PublicKey,
-    limits::REQUEST_FRAME_BYTES_MAX,
+    Atoms, Capabilities, KeyPair, ModelDigest, ModelName, ModelOffer, NetworkId, Offer, OfferBody,
+    PublicKey, limits::REQUEST_FRAME_BYTES_MAX,
 };
 use tokio::time::timeout;
 
@@ -56,7 +56,8 @@ pub(crate) fn offer(signer: &KeyPair, addresses: &[Multiaddr], model: &str) -> O
     let now = arknet_mesh::Offers::now();
     let model = ModelOffer {
         name: ModelName::new(model).unwrap(),
-        digest: ModelDigest([7; 32]),
+        digest: Some(ModelDigest([7; 32])),
+        capabilities: Capabilities::GENERATE,
         context_tokens: 4096,
         slots_total: 4,
         slots_free: 4,

@@ -1,4 +1,6 @@
-use arknet_types::{InferRequest, Input, PublicKey, RefusalCode, Reply, Request, Sampling, Usage};
+use arknet_types::{
+    Capabilities, InferRequest, Input, PublicKey, RefusalCode, Reply, Request, Usage,
+};
 
 use super::{
     client::{Active, Client, ClientTimer},
@@ -49,22 +51,26 @@ impl Client {
         let salt = world.rng.next();
         let life = self.life.as_mut().expect("requests are those of a life");
         let name = world.models[wish.model].name.clone();
-        let choice = life.router.choose(&life.table, &name, &wish.tried, now, salt);
+        let choice = life.router.choose(
+            &life.table,
+            (&name, Capabilities::GENERATE),
+            &wish.tried,
+            now,
+            salt,
+        );
         let Some(choice) = choice else {
             return self.end(world, wish.id, Outcome::Refused(wish.code));
         };
         let peer = choice.peer;
         world.checks.chosen(self.id, peer, &wish.tried, &life.table, now);
         let tokens_max = u32::try_from(world.rng.between(1, 40)).expect("below a u32");
-        let infer = InferRequest {
-            model: name,
-            input: Input::Text("p".repeat(world.rng.index(60) + 1)),
-            max_tokens: Some(tokens_max),
-            stop: vec![],
-            sampling: Sampling::default(),
+        let input = Input::Text("p".repeat(world.rng.index(60) + 1));
+        let infer = InferRequest { max_tokens: Some(tokens_max), ..InferRequest::new(name, input) };
+        let usage_max = Usage {
+            prompt_tokens: prompt_tokens(&infer),
+            completion_tokens: tokens_max,
+            ..Usage::default()
         };
-        let usage_max =
-            Usage { prompt_tokens: prompt_tokens(&infer.input), completion_tokens: tokens_max };
         let session = &mut life.session;
         session.nonce = (now.0 * 1000).max(session.nonce + 1);
         session.uses += 1;
@@ -131,7 +137,8 @@ impl Client {
                 let active = self.close(world, stream);
                 self.go_on_after(world, active, code);
             }
-            Some(Reply::Refused(_)) | None => self.on_lost(world, stream),
+            // None of these was asked for, so they are lies, or nothing comes any more.
+            Some(_) | None => self.on_lost(world, stream),
         }
     }
 

@@ -1,8 +1,8 @@
 //! What an attacker does. All of it is signed with keys of its own, or copied from others.
 
 use arknet_types::{
-    Atoms, Delegation, DelegationBody, InferRequest, Input, KeyPair, ModelOffer, NetworkId, Offer,
-    OfferBody, Request, Sampling, Signature, Timestamp, decode, encode,
+    Atoms, Capabilities, Delegation, DelegationBody, InferRequest, Input, KeyPair, ModelOffer,
+    NetworkId, Offer, OfferBody, Request, Signature, Timestamp, decode, encode,
     limits::{CLOCK_SKEW_MS_MAX, OFFER_LIFETIME_MS_MAX, OFFERS_MAX, SESSIONS_PER_PEER_MAX},
 };
 
@@ -224,7 +224,8 @@ impl Attacker {
         self.sequence = world.now.max(self.sequence + 1);
         let models = world.models.iter().map(|model| ModelOffer {
             name: model.name.clone(),
-            digest: model.digest,
+            digest: Some(model.digest),
+            capabilities: Capabilities::GENERATE,
             context_tokens: 4096,
             slots_total: 64,
             slots_free: 64,
@@ -279,12 +280,10 @@ impl Attacker {
         sent_at: Timestamp,
         cost_max: u64,
     ) -> Vec<u8> {
+        let model = world.models[model].name.clone();
         let infer = InferRequest {
-            model: world.models[model].name.clone(),
-            input: Input::Text("attack".into()),
             max_tokens: Some(u32::try_from(world.rng.between(10, 60)).expect("below a u32")),
-            stop: vec![],
-            sampling: Sampling::default(),
+            ..InferRequest::new(model, Input::Text("attack".into()))
         };
         let nonce = self.next_nonce(sent_at);
         let cost_max = Atoms(cost_max);

@@ -1,5 +1,5 @@
 use arknet_types::{
-    ModelOffer, Offer, OfferBody, Timestamp, encode,
+    Capabilities, ModelOffer, Offer, OfferBody, Timestamp, encode,
     limits::{OFFER_HEARTBEAT_MS, OFFER_LIFETIME_MS_MAX},
 };
 
@@ -72,7 +72,8 @@ impl Server {
             let model = &world.models[served.model];
             ModelOffer {
                 name: model.name.clone(),
-                digest: model.digest,
+                digest: Some(model.digest),
+                capabilities: Capabilities::GENERATE,
                 context_tokens: 4096,
                 slots_total: u16::try_from(queue.total()).expect("few slots"),
                 slots_free: u16::try_from(queue.free()).expect("few slots"),

@@ -53,8 +53,9 @@ impl Server {
         }
         let infer = &request.infer;
         let usage_max = Usage {
-            prompt_tokens: prompt_tokens(&infer.input),
+            prompt_tokens: prompt_tokens(infer),
             completion_tokens: infer.max_tokens.unwrap_or(TOKENS_MAX),
+            ..Usage::default()
         };
         let checked =
             CheckedRequest::check(request.clone(), packet.peer, &policy, date, |digest| {
@@ -330,7 +331,8 @@ fn usage(remote: &Remote, emitted: u32) -> Usage {
     if emitted == 0 {
         return Usage::default();
     }
-    Usage { prompt_tokens: remote.usage_max.prompt_tokens, completion_tokens: emitted }
+    let prompt_tokens = remote.usage_max.prompt_tokens;
+    Usage { prompt_tokens, completion_tokens: emitted, ..Usage::default() }
 }
 
 fn names(asked: &ModelName, name: &ModelName, digest: &str) -> bool {

@@ -1,5 +1,5 @@
 use arknet_types::{
-    FrameHeader, Input, Refusal, RefusalCode, Reply, Request, decode, frame,
+    FrameHeader, InferRequest, Refusal, RefusalCode, Reply, Request, decode, frame,
     limits::{REPLY_FRAME_BYTES_MAX, REQUEST_FRAME_BYTES_MAX},
 };
 
@@ -26,12 +26,8 @@ pub(super) fn write_reply(reply: &Reply) -> Vec<u8> {
 }
 
 /// Tokens of an input: one for every four bytes.
-pub(super) fn prompt_tokens(input: &Input) -> u32 {
-    let bytes = match input {
-        Input::Chat(messages) => messages.iter().map(|m| m.content.len()).sum(),
-        Input::Text(text) => text.len(),
-    };
-    u32::try_from(bytes / 4 + 1).unwrap_or(u32::MAX)
+pub(super) fn prompt_tokens(infer: &InferRequest) -> u32 {
+    u32::try_from(infer.input_bytes() / 4 + 1).unwrap_or(u32::MAX)
 }
 
 fn body(bytes: &[u8], max: usize) -> Result<&[u8], Refusal> {
