@@ -9,12 +9,14 @@
 //! - [`AnswerCheck`]: whether what a peer sends is an answer to what was asked.
 //! - [`SlotQueue`]: who runs now, who waits, who is told to come again.
 //! - [`Horizon`]: what survives a restart, so that a replay does not.
+//! - [`KeyMeter`]: how much an API key may still do.
 //! - [`Backoff`]: when to try a failed connection again.
 
 pub mod admission;
 mod answer;
 mod backoff;
 mod horizon;
+mod keys;
 pub mod offers;
 pub mod routing;
 pub mod slots;
@@ -23,6 +25,7 @@ pub use admission::{Admission, Admitted, CheckedRequest, Policy, Price, Who, usa
 pub use answer::AnswerCheck;
 pub use backoff::Backoff;
 pub use horizon::Horizon;
+pub use keys::{KeyLimits, KeyMeter, KeyRefusal};
 pub use offers::{Inserted, OfferTable};
 pub use routing::{Choice, Router};
 pub use slots::{Asker, Placement, SlotQueue, Ticket};
