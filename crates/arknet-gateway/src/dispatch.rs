@@ -1,8 +1,6 @@
 use std::time::Duration;
 
-use arknet_types::{
-    Capabilities, InferRequest, ModelDigest, ModelName, PublicKey, Refusal, Reply,
-};
+use arknet_types::{Capabilities, InferRequest, ModelDigest, ModelName, PublicKey, Refusal, Reply};
 use futures::{future::BoxFuture, stream::BoxStream};
 
 /// What stands behind the doors. Implemented by the node, which knows the local engine and the mesh.

@@ -9,7 +9,11 @@ pub(crate) trait Encode: Send + Unpin {
     /// What comes before the first reply.
     fn open(&mut self, out: &mut Vec<u8>);
 
-    /// One reply; never `Refused`.
+    /// Which of several answers the next reply belongs to, counted from 0. Only where there are
+    /// several.
+    fn choose(&mut self, _index: usize) {}
+
+    /// One reply; never `Refused` or `Alive`. Every answer ends in `Done`.
     fn reply(&mut self, reply: Reply, out: &mut Vec<u8>);
 
     /// The answer broke off after it had begun. Nothing follows.

@@ -1,27 +1,35 @@
 use std::borrow::Cow;
 
 use arknet_types::{Refusal, RefusalCode};
-use axum::{
-    body::Body,
-    http::{HeaderName, HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
-};
-use serde::Serialize;
+use axum::http::StatusCode;
 
-pub(crate) const INVALID_REQUEST: &str = "invalid_request_error";
-const API: &str = "api_error";
-const PERMISSION: &str = "permission_error";
-const QUOTA: &str = "insufficient_quota";
-const RATE_LIMIT: &str = "rate_limit_error";
+use crate::KeyError;
 
 /// When a refusal asks for patience without saying how much.
 const RETRY_AFTER_MS_DEFAULT: u32 = 1000;
 
-/// A failure in the form OpenAI's clients understand. Its text goes to the client and nowhere else.
+/// What kind of failure it is. Each door has its own words for it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// A mistake in the request.
+    Invalid,
+    /// No key, or none that is known.
+    Authentication,
+    /// Somebody known who has no right to this.
+    Permission,
+    /// The budget does not allow it.
+    Quota,
+    /// Too much at once.
+    RateLimit,
+    /// Something behind the door failed.
+    Server,
+}
+
+/// A failure, before a door gives it its own shape. Its text goes to the client and nowhere else.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ApiError {
     pub(crate) status: StatusCode,
-    pub(crate) kind: &'static str,
+    pub(crate) kind: Kind,
     pub(crate) code: Option<&'static str>,
     pub(crate) param: Option<Cow<'static, str>>,
     pub(crate) message: String,
@@ -33,7 +41,7 @@ impl ApiError {
     pub(crate) fn invalid(status: StatusCode, message: impl Into<String>) -> Self {
         Self {
             status,
-            kind: INVALID_REQUEST,
+            kind: Kind::Invalid,
             code: None,
             param: None,
             message: message.into(),
@@ -49,6 +57,21 @@ impl ApiError {
         Self { param: Some(param.into()), ..Self::invalid(StatusCode::BAD_REQUEST, message) }
     }
 
+    /// A parameter that must be there.
+    pub(crate) fn missing(param: impl Into<Cow<'static, str>>) -> Self {
+        let param = param.into();
+        let message = format!("Missing required parameter: '{param}'.");
+        Self::parameter(param, message).code("missing_required_parameter")
+    }
+
+    /// A parameter that is known, would change the answer, and cannot be heeded.
+    pub(crate) fn unsupported(
+        param: impl Into<Cow<'static, str>>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self::parameter(param, message).code("unsupported_parameter")
+    }
+
     /// A model that nobody here serves.
     pub(crate) fn unknown_model(name: &str) -> Self {
         Self {
@@ -61,16 +84,34 @@ impl ApiError {
         }
     }
 
+    /// Something behind the door failed.
+    pub(crate) fn server(
+        status: StatusCode,
+        code: &'static str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { kind: Kind::Server, ..Self::invalid(status, message).code(code) }
+    }
+
     /// The same with a stable code.
     pub(crate) const fn code(mut self, code: &'static str) -> Self {
         self.code = Some(code);
         self
     }
 
-    /// What a refusal is called over HTTP.
+    /// The same, speaking of this parameter.
+    pub(crate) fn about(self, param: impl Into<Cow<'static, str>>) -> Self {
+        Self { param: Some(param.into()), ..self }
+    }
+
+    /// What a refusal is called over HTTP. Names the parameter where its words speak of one.
     #[must_use]
     pub fn from_refusal(refusal: Refusal) -> Self {
         let (status, kind, code, param) = row(refusal.code);
+        let param = match refusal.code {
+            RefusalCode::InvalidRequest => at_fault(&refusal.detail),
+            _ => param,
+        };
         let retry_after_ms = refusal.retry_after_ms.or_else(|| {
             (status == StatusCode::TOO_MANY_REQUESTS).then_some(RETRY_AFTER_MS_DEFAULT)
         });
@@ -89,10 +130,51 @@ impl ApiError {
         }
     }
 
+    /// What a key that does not open the door is called over HTTP.
+    #[must_use]
+    pub fn from_key(error: &KeyError) -> Self {
+        let (status, kind, code, wait) = match error {
+            KeyError::Missing | KeyError::Unknown => {
+                (StatusCode::UNAUTHORIZED, Kind::Authentication, "invalid_api_key", None)
+            }
+            KeyError::Expired => {
+                (StatusCode::UNAUTHORIZED, Kind::Authentication, "expired_api_key", None)
+            }
+            KeyError::Model => (StatusCode::FORBIDDEN, Kind::Permission, "model_not_allowed", None),
+            KeyError::Requests { retry_after_ms } => (
+                StatusCode::TOO_MANY_REQUESTS,
+                Kind::RateLimit,
+                "rate_limit_exceeded",
+                Some(*retry_after_ms),
+            ),
+            KeyError::Tokens { retry_after_ms } => (
+                StatusCode::TOO_MANY_REQUESTS,
+                Kind::RateLimit,
+                "token_limit_exceeded",
+                Some(*retry_after_ms),
+            ),
+        };
+        let words = error.to_string();
+        let mut letters = words.chars();
+        let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+        let message = first.into_iter().chain(letters).chain(['.']).collect::<String>();
+        Self {
+            kind,
+            retry_after_ms: wait.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX)),
+            ..Self::invalid(status, message).code(code)
+        }
+    }
+
     /// The HTTP status.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// What kind of failure it is.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// The stable code in the body, if it has one.
@@ -112,72 +194,52 @@ impl ApiError {
     pub fn message(&self) -> &str {
         &self.message
     }
-
-    /// Appends `{"error":{..}}`.
-    pub(crate) fn write_json(&self, out: &mut Vec<u8>) {
-        let envelope = Envelope {
-            error: Fields {
-                message: &self.message,
-                r#type: self.kind,
-                param: self.param.as_deref(),
-                code: self.code,
-            },
-        };
-        serde_json::to_writer(out, &envelope).expect("strings are always JSON");
-    }
 }
 
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        let mut body = Vec::with_capacity(256);
-        self.write_json(&mut body);
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(ms) = self.retry_after_ms {
-            headers.insert(header::RETRY_AFTER, ms.div_ceil(1000).max(1).into());
-            headers.insert(HeaderName::from_static("retry-after-ms"), ms.into());
-        }
-        response
-    }
-}
-
-/// The one table from refusals to HTTP: status, type, code, parameter. A peer that finds fault with
+/// The one table from refusals to HTTP: status, kind, code, parameter. A peer that finds fault with
 /// what this node signed is a failure behind the door, hence 502; what its person can mend (clock,
 /// rights, budget, parameters) is theirs, hence 4xx.
-const fn row(code: RefusalCode) -> (StatusCode, &'static str, &'static str, Option<&'static str>) {
+const fn row(code: RefusalCode) -> (StatusCode, Kind, &'static str, Option<&'static str>) {
     use RefusalCode as R;
     use StatusCode as S;
     match code {
-        R::TooLarge => (S::PAYLOAD_TOO_LARGE, INVALID_REQUEST, "too_large", None),
+        R::TooLarge => (S::PAYLOAD_TOO_LARGE, Kind::Invalid, "too_large", None),
         R::Expired | R::FutureDated | R::NotPermitted => {
-            (S::FORBIDDEN, PERMISSION, code.as_str(), None)
+            (S::FORBIDDEN, Kind::Permission, code.as_str(), None)
         }
-        R::CapExceeded | R::PriceTooHigh => (S::PAYMENT_REQUIRED, QUOTA, code.as_str(), None),
-        R::UnknownModel => (S::NOT_FOUND, INVALID_REQUEST, "model_not_found", Some("model")),
-        R::Busy => (S::TOO_MANY_REQUESTS, RATE_LIMIT, "busy", None),
-        R::RateLimited => (S::TOO_MANY_REQUESTS, RATE_LIMIT, "rate_limit_exceeded", None),
-        R::ContextOverflow => (S::BAD_REQUEST, INVALID_REQUEST, "context_length_exceeded", None),
-        R::InvalidRequest => (S::BAD_REQUEST, INVALID_REQUEST, "invalid_request", None),
-        R::ShuttingDown => (S::SERVICE_UNAVAILABLE, API, "shutting_down", None),
+        R::CapExceeded | R::PriceTooHigh => (S::PAYMENT_REQUIRED, Kind::Quota, code.as_str(), None),
+        R::UnknownModel => (S::NOT_FOUND, Kind::Invalid, "model_not_found", Some("model")),
+        R::Busy => (S::TOO_MANY_REQUESTS, Kind::RateLimit, "busy", None),
+        R::RateLimited => (S::TOO_MANY_REQUESTS, Kind::RateLimit, "rate_limit_exceeded", None),
+        R::ContextOverflow => (S::BAD_REQUEST, Kind::Invalid, "context_length_exceeded", None),
+        R::InvalidRequest => (S::BAD_REQUEST, Kind::Invalid, "invalid_request", None),
+        R::Unsupported => (S::BAD_REQUEST, Kind::Invalid, "unsupported", None),
+        R::ShuttingDown => (S::SERVICE_UNAVAILABLE, Kind::Server, "shutting_down", None),
         // Malformed, WrongNetwork, WrongAudience, BadSignature, Replayed, ProviderFailed, PeerLost
         // and whatever a later version adds.
-        _ => (S::BAD_GATEWAY, API, code.as_str(), None),
+        _ => (S::BAD_GATEWAY, Kind::Server, code.as_str(), None),
     }
 }
 
-#[derive(Serialize)]
-struct Envelope<'a> {
-    error: Fields<'a>,
-}
-
-#[derive(Serialize)]
-struct Fields<'a> {
-    message: &'a str,
-    r#type: &'a str,
-    param: Option<&'a str>,
-    code: Option<&'a str>,
+/// The parameter that the words of a refusal speak of.
+fn at_fault(detail: &str) -> Option<&'static str> {
+    const NAMES: [&str; 13] = [
+        "temperature",
+        "top_p",
+        "min_p",
+        "presence_penalty",
+        "frequency_penalty",
+        "repeat_penalty",
+        "logit_bias",
+        "logprobs",
+        "max_tokens",
+        "stop",
+        "messages",
+        "tool_choice",
+        "tools",
+    ];
+    let is_part_of_word = |c: char| !c.is_ascii_alphanumeric() && c != '_';
+    detail.split(is_part_of_word).find_map(|word| NAMES.into_iter().find(|name| *name == word))
 }
 
 #[cfg(test)]
@@ -185,28 +247,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_refusal_has_its_status_type_and_code() {
+    fn every_refusal_has_its_status_kind_and_code() {
         use RefusalCode as R;
         for (refusal, status, kind, code, param) in [
-            (R::Malformed, 502, API, "malformed", None),
-            (R::TooLarge, 413, INVALID_REQUEST, "too_large", None),
-            (R::WrongNetwork, 502, API, "wrong_network", None),
-            (R::WrongAudience, 502, API, "wrong_audience", None),
-            (R::BadSignature, 502, API, "bad_signature", None),
-            (R::Expired, 403, PERMISSION, "expired", None),
-            (R::FutureDated, 403, PERMISSION, "future_dated", None),
-            (R::Replayed, 502, API, "replayed", None),
-            (R::NotPermitted, 403, PERMISSION, "not_permitted", None),
-            (R::CapExceeded, 402, QUOTA, "cap_exceeded", None),
-            (R::UnknownModel, 404, INVALID_REQUEST, "model_not_found", Some("model")),
-            (R::Busy, 429, RATE_LIMIT, "busy", None),
-            (R::ContextOverflow, 400, INVALID_REQUEST, "context_length_exceeded", None),
-            (R::InvalidRequest, 400, INVALID_REQUEST, "invalid_request", None),
-            (R::ShuttingDown, 503, API, "shutting_down", None),
-            (R::ProviderFailed, 502, API, "provider_failed", None),
-            (R::RateLimited, 429, RATE_LIMIT, "rate_limit_exceeded", None),
-            (R::PeerLost, 502, API, "peer_lost", None),
-            (R::PriceTooHigh, 402, QUOTA, "price_too_high", None),
+            (R::Malformed, 502, Kind::Server, "malformed", None),
+            (R::TooLarge, 413, Kind::Invalid, "too_large", None),
+            (R::WrongNetwork, 502, Kind::Server, "wrong_network", None),
+            (R::WrongAudience, 502, Kind::Server, "wrong_audience", None),
+            (R::BadSignature, 502, Kind::Server, "bad_signature", None),
+            (R::Expired, 403, Kind::Permission, "expired", None),
+            (R::FutureDated, 403, Kind::Permission, "future_dated", None),
+            (R::Replayed, 502, Kind::Server, "replayed", None),
+            (R::NotPermitted, 403, Kind::Permission, "not_permitted", None),
+            (R::CapExceeded, 402, Kind::Quota, "cap_exceeded", None),
+            (R::UnknownModel, 404, Kind::Invalid, "model_not_found", Some("model")),
+            (R::Busy, 429, Kind::RateLimit, "busy", None),
+            (R::ContextOverflow, 400, Kind::Invalid, "context_length_exceeded", None),
+            (R::InvalidRequest, 400, Kind::Invalid, "invalid_request", None),
+            (R::ShuttingDown, 503, Kind::Server, "shutting_down", None),
+            (R::ProviderFailed, 502, Kind::Server, "provider_failed", None),
+            (R::RateLimited, 429, Kind::RateLimit, "rate_limit_exceeded", None),
+            (R::PeerLost, 502, Kind::Server, "peer_lost", None),
+            (R::PriceTooHigh, 402, Kind::Quota, "price_too_high", None),
+            (R::Unsupported, 400, Kind::Invalid, "unsupported", None),
         ] {
             let error = ApiError::from_refusal(Refusal::new(refusal, "words"));
             assert_eq!(error.status.as_u16(), status, "{refusal:?}");
@@ -219,22 +282,32 @@ mod tests {
     }
 
     #[test]
-    fn patience_is_said_in_seconds_and_milliseconds() {
-        for (ms, seconds) in [(1, "1"), (1000, "1"), (1001, "2"), (0, "1")] {
-            let refusal = Refusal::new(RefusalCode::Busy, "").retry_after_ms(ms);
-            let response = ApiError::from_refusal(refusal).into_response();
-            assert_eq!(response.headers()["retry-after"], seconds);
-            assert_eq!(response.headers()["retry-after-ms"], ms.to_string().as_str());
+    fn every_key_error_has_its_status_and_words() {
+        for (error, status, code, wait) in [
+            (KeyError::Missing, 401, "invalid_api_key", None),
+            (KeyError::Unknown, 401, "invalid_api_key", None),
+            (KeyError::Expired, 401, "expired_api_key", None),
+            (KeyError::Model, 403, "model_not_allowed", None),
+            (KeyError::Requests { retry_after_ms: 5 }, 429, "rate_limit_exceeded", Some(5)),
+            (
+                KeyError::Tokens { retry_after_ms: u64::MAX },
+                429,
+                "token_limit_exceeded",
+                Some(u32::MAX),
+            ),
+        ] {
+            let api = ApiError::from_key(&error);
+            assert_eq!(
+                (api.status.as_u16(), api.code, api.retry_after_ms),
+                (status, Some(code), wait)
+            );
+            assert!(api.message.ends_with('.') && api.message.starts_with(char::is_uppercase));
         }
     }
 
     #[test]
-    fn the_body_has_all_four_fields() {
-        let mut body = Vec::new();
-        ApiError::invalid(StatusCode::NOT_FOUND, "a \"quote\"").write_json(&mut body);
-        assert_eq!(
-            String::from_utf8(body).unwrap(),
-            r#"{"error":{"message":"a \"quote\"","type":"invalid_request_error","param":null,"code":null}}"#
-        );
+    fn an_invalid_request_names_its_parameter() {
+        let refusal = Refusal::new(RefusalCode::InvalidRequest, "top_p must lie between 0 and 1");
+        assert_eq!(ApiError::from_refusal(refusal).param(), Some("top_p"));
     }
 }

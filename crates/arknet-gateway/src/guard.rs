@@ -6,7 +6,11 @@
 
 use std::net::IpAddr;
 
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
+    response::Response,
+};
 
 use crate::ApiError;
 
@@ -33,13 +37,29 @@ impl Hosts {
     }
 }
 
-/// Refuses what a web page could have sent.
+/// The web pages that may use the door, by origin.
+#[derive(Debug)]
+pub(crate) struct Origins(Vec<String>);
+
+impl Origins {
+    pub(crate) fn new(allowed: &[String]) -> Self {
+        Self(allowed.iter().map(|origin| origin.trim_end_matches('/').to_owned()).collect())
+    }
+
+    fn contain(&self, origin: &str) -> bool {
+        // Pages without an origin of their own all say `null`: that names nobody.
+        origin != "null" && self.0.iter().any(|one| one.eq_ignore_ascii_case(origin))
+    }
+}
+
+/// Refuses what a web page could have sent, unless its origin is allowed: that is returned then.
 pub(crate) fn check(
     hosts: &Hosts,
+    origins: &Origins,
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
-) -> Result<(), ApiError> {
+) -> Result<Option<HeaderValue>, ApiError> {
     let host = only(headers, header::HOST)?.ok_or_else(|| {
         ApiError::invalid(StatusCode::BAD_REQUEST, "The request has no single Host header.")
     })?;
@@ -52,9 +72,12 @@ pub(crate) fn check(
         )
         .code("host_not_allowed"));
     }
+    let mut guest = None;
     if let Some(origin) = only(headers, header::ORIGIN)? {
         let from = origin.split_once("://").map(|(_, authority)| authority);
-        if !from.is_some_and(|authority| authority.eq_ignore_ascii_case(host)) {
+        if origins.contain(origin) {
+            guest = headers.get(header::ORIGIN).cloned();
+        } else if !from.is_some_and(|authority| authority.eq_ignore_ascii_case(host)) {
             return Err(ApiError::invalid(
                 StatusCode::FORBIDDEN,
                 "Web pages of other origins may not use this node.",
@@ -63,9 +86,36 @@ pub(crate) fn check(
         }
     }
     if method == Method::POST {
-        json_or_nothing(headers)?;
+        json_or_nothing(uri, headers)?;
     }
-    Ok(())
+    Ok(guest)
+}
+
+/// How long a browser may remember that an origin is allowed.
+const WELCOME_S: HeaderValue = HeaderValue::from_static("600");
+
+/// The answer to a browser that asks whether a page of an allowed origin may ask.
+pub(crate) fn welcome(origin: HeaderValue, wanted: Option<HeaderValue>) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    show(&mut response, origin);
+    let headers = response.headers_mut();
+    let methods = HeaderValue::from_static("GET, POST, DELETE, HEAD, OPTIONS");
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+    if let Some(wanted) = wanted {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted);
+    }
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, WELCOME_S);
+    response
+}
+
+/// Lets a page of this origin see the response.
+pub(crate) fn show(response: &mut Response, origin: HeaderValue) {
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    let seen = "x-request-id, request-id, x-arknet-peer, retry-after, retry-after-ms";
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(seen));
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
 }
 
 /// The one value of a header that must not be repeated.
@@ -82,12 +132,21 @@ fn only(headers: &HeaderMap, name: header::HeaderName) -> Result<Option<&str>, A
     }
 }
 
-fn json_or_nothing(headers: &HeaderMap) -> Result<(), ApiError> {
+fn json_or_nothing(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(given) = only(headers, header::CONTENT_TYPE)? else {
         return Ok(());
     };
     let essence = given.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    // curl calls whatever it posts a form, and Ollama's users know no other way. A browser that
+    // posts a form says where from.
+    if uri.path().starts_with("/api/")
+        && essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+        && !headers.contains_key(header::ORIGIN)
+        && !headers.contains_key("sec-fetch-site")
+    {
         return Ok(());
     }
     Err(ApiError::invalid(
@@ -119,8 +178,11 @@ mod tests {
         for (name, value) in pairs {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        check(&hosts, method, &uri.parse().unwrap(), &headers)
-            .map_or_else(|error| error.status.as_u16(), |()| 200)
+        let origins = Origins::new(&["https://chat.example/".into(), "null".into()]);
+        check(&hosts, &origins, method, &uri.parse().unwrap(), &headers).map_or_else(
+            |error| error.status.as_u16(),
+            |guest| if guest.is_some() { 201 } else { 200 },
+        )
     }
 
     #[test]
@@ -165,6 +227,10 @@ mod tests {
             ("http://localhost:4000", 200),
             ("http://localhost:3000", 403),
             ("https://evil.example", 403),
+            ("https://chat.example", 201),
+            ("HTTPS://Chat.example", 201),
+            ("http://chat.example", 403),
+            ("https://chat.example:444", 403),
             ("null", 403),
             ("", 403),
         ] {
@@ -187,5 +253,20 @@ mod tests {
             assert_eq!(verdict(&Method::GET, "/", &headers), 200, "{kind}");
         }
         assert_eq!(verdict(&Method::POST, "/", &[("host", "localhost")]), 200);
+    }
+
+    #[test]
+    fn a_form_of_curls_is_taken_where_ollamas_users_send_it() {
+        let form = ("content-type", "application/x-www-form-urlencoded");
+        for (path, more, status) in [
+            ("/api/chat", None, 200),
+            ("/v1/chat/completions", None, 415),
+            ("/api/chat", Some(("origin", "http://localhost")), 415),
+            ("/api/chat", Some(("sec-fetch-site", "none")), 415),
+        ] {
+            let mut headers = vec![("host", "localhost"), form];
+            headers.extend(more);
+            assert_eq!(verdict(&Method::POST, path, &headers), status, "{path} {more:?}");
+        }
     }
 }

@@ -11,10 +11,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Dispatch, Options, http::Door};
+use crate::{Dispatch, Options, http::Door, stall::Patient};
 
 /// How long to wait before accepting again when the system is out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What is recorded as the status where the client left before there was one: nginx' number for it.
+pub(crate) const CLIENT_LEFT: u16 = 499;
 
 /// The smallest buffer hyper works with.
 const HEAD_BYTES_LEAST: usize = 8192;
@@ -32,6 +35,7 @@ pub async fn serve(
     let address = listener.local_addr()?;
     let permits = Arc::new(Semaphore::new(options.limits.connections_max));
     let drain = options.limits.drain();
+    let patience = options.limits.write_stall();
     let http1 = http1_builder(&options);
     let door = Arc::new(Door::new(address, dispatch, options));
     let mut connections = JoinSet::new();
@@ -46,7 +50,8 @@ pub async fn serve(
         match accepted {
             Ok((stream, permit)) => {
                 let door = Arc::clone(&door);
-                let connection = connection(stream, http1.clone(), door, shutdown.clone());
+                let connection =
+                    connection(stream, patience, http1.clone(), door, shutdown.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(permit);
@@ -91,6 +96,7 @@ async fn accept(
 
 async fn connection(
     stream: TcpStream,
+    patience: Duration,
     http1: http1::Builder,
     door: Arc<Door>,
     shutdown: CancellationToken,
@@ -103,7 +109,8 @@ async fn connection(
         let door = Arc::clone(&door);
         async move { Ok::<_, Infallible>(door.answer(request).await) }
     });
-    let mut connection = pin!(http1.serve_connection(TokioIo::new(stream), service));
+    let io = TokioIo::new(Patient::new(stream, patience));
+    let mut connection = pin!(http1.serve_connection(io, service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = shutdown.cancelled() => {

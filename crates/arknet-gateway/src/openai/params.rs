@@ -155,24 +155,6 @@ impl WireMessage {
     }
 }
 
-/// The parameter that the words of a refusal speak of.
-pub(crate) fn at_fault(detail: &str) -> Option<&'static str> {
-    const NAMES: [&str; 10] = [
-        "temperature",
-        "top_p",
-        "min_p",
-        "presence_penalty",
-        "frequency_penalty",
-        "repeat_penalty",
-        "logit_bias",
-        "max_tokens",
-        "stop",
-        "messages",
-    ];
-    let is_part_of_word = |c: char| !c.is_ascii_alphanumeric() && c != '_';
-    detail.split(is_part_of_word).find_map(|word| NAMES.into_iter().find(|name| *name == word))
-}
-
 const fn is_absent(shape: &Shape) -> bool {
     matches!(shape, Shape::Absent)
 }

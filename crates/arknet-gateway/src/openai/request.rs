@@ -1,7 +1,6 @@
-use arknet_types::{InferRequest, Input, Message, ModelName, RefusalCode, Role, Sampling};
+use arknet_types::{Chat, InferRequest, Input, Message, ModelName, RefusalCode, Role, Sampling};
 
 use super::{
-    at_fault,
     content::{Object, Prompt},
     params::{Params, WireMessage, WireRole},
     parse,
@@ -27,14 +26,14 @@ pub fn chat(body: &[u8]) -> Result<Asked, ApiError> {
     let mut params: Params = parse::object(body)?;
     params.check_supported(true)?;
     let model = model(&mut params)?;
-    let wire = params.messages.take().ok_or_else(|| missing("messages".into()))?;
+    let wire = params.messages.take().ok_or_else(|| ApiError::missing("messages"))?;
     let mut messages = Vec::with_capacity(wire.len());
     for (index, Object(message)) in wire.into_iter().enumerate() {
         message.check_supported(index, model.as_str())?;
         messages.push(into_message(message, index)?);
     }
     let max_tokens = params.max_completion_tokens.or(params.max_tokens);
-    finish(params, model, Input::Chat(messages), max_tokens)
+    finish(params, model, Input::Chat(Chat::new(messages)), max_tokens)
 }
 
 /// Reads the body of `POST /v1/completions`.
@@ -43,7 +42,7 @@ pub fn completion(body: &[u8]) -> Result<Asked, ApiError> {
     params.check_supported(false)?;
     let model = model(&mut params)?;
     let Prompt { mut texts, length } =
-        params.prompt.take().ok_or_else(|| missing("prompt".into()))?;
+        params.prompt.take().ok_or_else(|| ApiError::missing("prompt"))?;
     let (1, Some(text)) = (length, texts.pop()) else {
         return Err(ApiError::parameter(
             "prompt",
@@ -59,22 +58,21 @@ fn model(params: &mut Params) -> Result<ModelName, ApiError> {
         .model
         .take()
         .filter(|name| !name.is_empty())
-        .ok_or_else(|| missing("model".into()))?;
+        .ok_or_else(|| ApiError::missing("model"))?;
     // What cannot be a name is nobody's model.
     ModelName::new(name.as_str()).map_err(|_| ApiError::unknown_model(&name))
 }
 
 fn into_message(message: WireMessage, index: usize) -> Result<Message, ApiError> {
-    let content = message.content.ok_or_else(|| missing(format!("messages[{index}].content")))?;
-    Ok(Message {
-        role: match message.role {
-            WireRole::System | WireRole::Developer => Role::System,
-            WireRole::User => Role::User,
-            WireRole::Assistant => Role::Assistant,
-            WireRole::Tool => Role::Tool,
-        },
-        content: content.text,
-    })
+    let content =
+        message.content.ok_or_else(|| ApiError::missing(format!("messages[{index}].content")))?;
+    let role = match message.role {
+        WireRole::System | WireRole::Developer => Role::System,
+        WireRole::User => Role::User,
+        WireRole::Assistant => Role::Assistant,
+        WireRole::Tool => Role::Tool,
+    };
+    Ok(Message::new(role, content.text))
 }
 
 fn finish(
@@ -91,21 +89,18 @@ fn finish(
         .unwrap_or_default();
     let stream = params.stream.unwrap_or_default();
     let (stop, sampling) = sampling(params);
-    let request = InferRequest { model, input, max_tokens, stop, sampling };
+    let request = InferRequest { max_tokens, stop, sampling, ..InferRequest::new(model, input) };
     match request.check() {
         Ok(()) => Ok(Asked { request, stream, include_usage }),
         Err(refusal) => {
-            let param = match (refusal.code, &request.input) {
-                (RefusalCode::TooLarge, Input::Chat(_)) => Some("messages"),
-                (RefusalCode::TooLarge, Input::Text(_)) => Some("prompt"),
-                _ => at_fault(&refusal.detail),
-            };
-            let mut error = ApiError::from_refusal(refusal);
-            error.param = match param {
-                Some("max_tokens") if newer_limit => Some("max_completion_tokens".into()),
-                other => other.map(Into::into),
-            };
-            Err(error)
+            let too_large = refusal.code == RefusalCode::TooLarge;
+            let error = ApiError::from_refusal(refusal);
+            Err(match (&request.input, error.param()) {
+                (Input::Chat(_), _) if too_large => error.about("messages"),
+                (Input::Text(_), _) if too_large => error.about("prompt"),
+                (_, Some("max_tokens")) if newer_limit => error.about("max_completion_tokens"),
+                _ => error,
+            })
         }
     }
 }
@@ -126,9 +121,4 @@ fn sampling(params: Params) -> (Vec<String>, Sampling) {
         logit_bias: params.logit_bias.unwrap_or_default().0,
     };
     (params.stop.unwrap_or_default().texts, sampling)
-}
-
-fn missing(param: String) -> ApiError {
-    let message = format!("Missing required parameter: '{param}'.");
-    ApiError::parameter(param, message).code("missing_required_parameter")
 }

@@ -1,7 +1,7 @@
 use arknet_types::{FinishReason, ModelName, Usage};
 use serde::Serialize;
 
-use crate::{ApiError, ListedModel};
+use crate::{ApiError, ListedModel, dialect::Dialect};
 
 /// Which endpoint answers, hence in which shape.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -139,7 +139,7 @@ impl Head {
 /// Appends the event that ends a stream which failed. No `[DONE]` follows, so that the answer is
 /// not taken for complete.
 pub(crate) fn write_error(out: &mut Vec<u8>, error: &ApiError) {
-    event(out, |out| error.write_json(out));
+    event(out, |out| Dialect::OpenAi.write_error(error, out));
 }
 
 /// The body of `GET /v1/models`.
@@ -167,7 +167,7 @@ fn entry(model: &ListedModel, created: u64) -> Entry<'_> {
         created,
         owned_by: "arknet",
         arknet: Where {
-            digest: model.digest.to_string(),
+            digest: model.digest.map(|digest| digest.to_string()),
             context_tokens: model.context_tokens,
             local: model.local,
             peers: model.peers.iter().map(ToString::to_string).collect(),
@@ -188,8 +188,9 @@ fn write(out: &mut Vec<u8>, value: &impl Serialize) {
 
 const fn finish_reason(finish: FinishReason) -> &'static str {
     match finish {
-        FinishReason::Stop => "stop",
+        FinishReason::Stop | FinishReason::StopSequence(_) => "stop",
         FinishReason::Length => "length",
+        FinishReason::ToolCalls => "tool_calls",
     }
 }
 
@@ -302,7 +303,7 @@ struct Entry<'a> {
 
 #[derive(Serialize)]
 struct Where {
-    digest: String,
+    digest: Option<String>,
     context_tokens: u32,
     local: bool,
     peers: Vec<String>,

@@ -1,0 +1,196 @@
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use arknet_types::{ModelName, PublicKey, Reply, Usage};
+use tracing::{Span, field};
+
+use crate::{Observer, Pass, RequestRecord, id::RequestId, server::CLIENT_LEFT};
+
+/// What is kept of one request while it runs. When the last holder lets go of it, the request has
+/// ended: its tokens are counted against its key, and the observer hears of it.
+pub(crate) struct Trail {
+    started: Instant,
+    observer: Option<Arc<dyn Observer>>,
+    span: Span,
+    state: Mutex<State>,
+}
+
+struct State {
+    record: RequestRecord,
+    pass: Option<Pass>,
+    /// Tokens seen in pieces, whether or not their answer has ended.
+    seen: u32,
+    /// Answers that have not ended.
+    running: u32,
+}
+
+impl Trail {
+    pub(crate) fn new(
+        door: &'static str,
+        endpoint: &'static str,
+        id: RequestId,
+        observer: Option<Arc<dyn Observer>>,
+    ) -> Arc<Self> {
+        let span = tracing::info_span!(
+            target: "arknet::request",
+            "request",
+            %id,
+            door,
+            endpoint,
+            model = field::Empty,
+            peer = field::Empty,
+            status = field::Empty,
+            error = field::Empty,
+            prompt_tokens = field::Empty,
+            cached_tokens = field::Empty,
+            completion_tokens = field::Empty,
+        );
+        let record = RequestRecord {
+            door,
+            endpoint,
+            status: CLIENT_LEFT,
+            error: None,
+            model: None,
+            peer: None,
+            duration: std::time::Duration::ZERO,
+            until_dispatch: None,
+            first_piece: None,
+            last_piece: None,
+            request_bytes: 0,
+            answer_bytes: 0,
+            usage: Usage::default(),
+            streamed: false,
+            left: false,
+        };
+        let state = State { record, pass: None, seen: 0, running: 0 };
+        Arc::new(Self { started: Instant::now(), observer, span, state: Mutex::new(state) })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that holds the lock panics; and if it did, counting goes on.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn span(&self) -> &Span {
+        &self.span
+    }
+
+    pub(crate) fn admitted(&self, pass: Pass) {
+        self.state().pass = Some(pass);
+    }
+
+    pub(crate) fn received(&self, bytes: usize) {
+        self.state().record.request_bytes = bytes as u64;
+    }
+
+    pub(crate) fn dispatched(&self, answers: usize, streamed: bool) {
+        let mut state = self.state();
+        state.running += u32::try_from(answers).unwrap_or(u32::MAX);
+        state.record.streamed = streamed;
+        state.record.until_dispatch.get_or_insert(self.started.elapsed());
+    }
+
+    /// Somebody answers.
+    pub(crate) fn answered(&self, model: &ModelName, peer: PublicKey) {
+        let record = &mut self.state().record;
+        if record.model.is_none() {
+            record.model = Some(model.clone());
+        }
+        record.peer = Some(peer);
+    }
+
+    pub(crate) fn peer(&self) -> Option<PublicKey> {
+        self.state().record.peer
+    }
+
+    /// Looks at a reply that goes to the client.
+    pub(crate) fn see(&self, reply: &Reply) {
+        let mut state = self.state();
+        let state = &mut *state;
+        let tokens = match reply {
+            Reply::Text { tokens, .. } | Reply::Reasoning { tokens, .. } => *tokens,
+            Reply::ToolCall(piece) => piece.tokens,
+            Reply::Done { usage, .. } => {
+                state.running = state.running.saturating_sub(1);
+                add(&mut state.record.usage, *usage);
+                return;
+            }
+            Reply::Refused(refusal) => {
+                state.running = state.running.saturating_sub(1);
+                state.record.error = Some(refusal.code.as_str());
+                return;
+            }
+            Reply::Alive | Reply::Logprobs(_) => return,
+            Reply::Embedding { .. } | Reply::Scores(_) | Reply::Tokens(_) => 0,
+        };
+        state.seen = state.seen.saturating_add(tokens);
+        let now = self.started.elapsed();
+        state.record.first_piece.get_or_insert(now);
+        state.record.last_piece = Some(now);
+    }
+
+    pub(crate) fn sent(&self, bytes: usize) {
+        self.state().record.answer_bytes += bytes as u64;
+    }
+
+    /// The response's head is decided.
+    pub(crate) fn decided(&self, status: u16, error: Option<&'static str>) {
+        let record = &mut self.state().record;
+        record.status = status;
+        record.error = error.or(record.error);
+    }
+
+    /// The answer breaks off for a reason that is not in its replies.
+    pub(crate) fn failed(&self, error: &'static str) {
+        let mut state = self.state();
+        state.running = 0;
+        state.record.error = Some(error);
+    }
+}
+
+/// The answers to one request share its input.
+fn add(sum: &mut Usage, one: Usage) {
+    sum.prompt_tokens = sum.prompt_tokens.max(one.prompt_tokens);
+    sum.cached_tokens = sum.cached_tokens.max(one.cached_tokens);
+    sum.completion_tokens = sum.completion_tokens.saturating_add(one.completion_tokens);
+    sum.reasoning_tokens = sum.reasoning_tokens.saturating_add(one.reasoning_tokens);
+}
+
+impl Drop for Trail {
+    fn drop(&mut self) {
+        let duration = self.started.elapsed();
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let record = &mut state.record;
+        record.duration = duration;
+        record.usage.completion_tokens = record.usage.completion_tokens.max(state.seen);
+        let undecided = record.status == CLIENT_LEFT;
+        record.left = undecided || (state.running > 0 && record.error.is_none());
+        let tokens =
+            u64::from(record.usage.prompt_tokens) + u64::from(record.usage.completion_tokens);
+        if let Some(pass) = &state.pass
+            && tokens > 0
+        {
+            pass.spend(tokens);
+        }
+        if !self.span.is_disabled() {
+            if let Some(model) = &record.model {
+                self.span.record("model", model.as_str());
+            }
+            if let Some(peer) = record.peer {
+                self.span.record("peer", peer.peer_id());
+            }
+            if let Some(error) = record.error {
+                self.span.record("error", error);
+            }
+            self.span.record("status", record.status);
+            self.span.record("prompt_tokens", record.usage.prompt_tokens);
+            self.span.record("cached_tokens", record.usage.cached_tokens);
+            self.span.record("completion_tokens", record.usage.completion_tokens);
+        }
+        if let Some(observer) = &self.observer {
+            observer.ended(record);
+        }
+    }
+}
