@@ -23,11 +23,14 @@ impl Door {
     }
 
     pub(crate) async fn with(limits: Limits) -> Self {
+        Self::opened(Options { limits, ..Options::default() }).await
+    }
+
+    pub(crate) async fn opened(options: Options) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let script = Script::new();
         let shutdown = CancellationToken::new();
-        let options = Options { limits, ..Options::default() };
         let served = tokio::spawn(serve(listener, script.clone(), options, shutdown.clone()));
         Self { address, script, shutdown, served }
     }

@@ -37,10 +37,10 @@ async fn a_chat_is_answered_whole() {
     );
     let asked = door.script.last.lock().unwrap().take().unwrap();
     assert_eq!(asked.sampling.seed, Some(u64::MAX));
-    let Input::Chat(messages) = asked.input else {
+    let Input::Chat(chat) = asked.input else {
         panic!("a chat stays a chat");
     };
-    assert_eq!(messages[0].role, Role::User);
+    assert_eq!(chat.messages[0].role, Role::User);
 }
 
 #[tokio::test]

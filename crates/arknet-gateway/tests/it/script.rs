@@ -9,12 +9,16 @@ use std::{
     task::{Context, Poll},
 };
 
-use arknet_gateway::{Answer, Dispatch, ListedModel};
+use arknet_gateway::{About, Answer, Ask, Dispatch, KeepAlive, ListedModel, LoadedModel, Pull};
 use arknet_types::{
-    FinishReason, InferRequest, Input, ModelDigest, ModelName, PublicKey, Refusal, RefusalCode,
-    Reply, Usage,
+    Alternative, Capabilities, Chat, FinishReason, InferRequest, Input, ModelDigest, ModelName,
+    PublicKey, Refusal, RefusalCode, Reply, TokenLogprob, ToolCallPiece, Usage,
 };
-use futures::{FutureExt, Stream, StreamExt, future::BoxFuture, stream};
+use futures::{
+    FutureExt, Stream, StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use tokio::sync::{Semaphore, mpsc};
 
 pub(crate) const PEER: PublicKey = PublicKey([7; 32]);
@@ -25,7 +29,7 @@ pub(crate) const MODELS: [&str; 2] = ["arknet/tiny", "Qwen/Qwen3-0.6B-Q8_0"];
 /// What the models take, a byte a token.
 const CONTEXT_BYTES: usize = 2048;
 
-pub(crate) const CODES: [RefusalCode; 19] = [
+pub(crate) const CODES: [RefusalCode; 20] = [
     RefusalCode::Malformed,
     RefusalCode::TooLarge,
     RefusalCode::WrongNetwork,
@@ -45,11 +49,16 @@ pub(crate) const CODES: [RefusalCode; 19] = [
     RefusalCode::RateLimited,
     RefusalCode::PeerLost,
     RefusalCode::PriceTooHigh,
+    RefusalCode::Unsupported,
 ];
 
 pub(crate) struct Script {
     /// The last request that was dispatched.
     pub(crate) last: Mutex<Option<InferRequest>>,
+    /// How long its model was to be kept.
+    pub(crate) keep: Mutex<Option<KeepAlive>>,
+    /// Requests that were dispatched.
+    pub(crate) asked: AtomicU64,
     /// One permit for every answer or waiting request that was dropped.
     pub(crate) dropped: Arc<Semaphore>,
     /// Replies taken from endless answers.
@@ -62,6 +71,8 @@ impl Script {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             last: Mutex::new(None),
+            keep: Mutex::new(None),
+            asked: AtomicU64::new(0),
             dropped: Arc::new(Semaphore::new(0)),
             taken: Arc::new(AtomicU64::new(0)),
             driven: Mutex::new(None),
@@ -70,7 +81,10 @@ impl Script {
 }
 
 impl Dispatch for Script {
-    fn infer(&self, request: InferRequest) -> BoxFuture<'_, Result<Answer, Refusal>> {
+    fn infer(&self, ask: Ask) -> BoxFuture<'_, Result<Answer, Refusal>> {
+        let Ask { infer: request, keep_alive } = ask;
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        *self.keep.lock().unwrap() = keep_alive;
         *self.last.lock().unwrap() = Some(request.clone());
         let guard = Guard(Arc::clone(&self.dropped));
         let (what, which) = match request.model.as_str().split_once('/') {
@@ -81,7 +95,7 @@ impl Dispatch for Script {
             name if MODELS.contains(&name) && request.input_bytes() > CONTEXT_BYTES => {
                 return async move { Err(refusal(RefusalCode::ContextOverflow)) }.boxed();
             }
-            name if MODELS.contains(&name) => stream::iter(echo(&request)).boxed(),
+            name if MODELS.contains(&name) => stream::iter(replies(&request)).boxed(),
             "driven" => {
                 let receiver = self.driven.lock().unwrap().take().unwrap();
                 stream::unfold(receiver, |mut receiver| async {
@@ -117,26 +131,132 @@ impl Dispatch for Script {
     fn models(&self) -> Vec<ListedModel> {
         let model = |name: &str| ListedModel {
             name: ModelName::new(name).unwrap(),
-            digest: ModelDigest([1; 32]),
+            digest: Some(ModelDigest([1; 32])),
+            capabilities: CAPABILITIES,
             context_tokens: 2048,
             local: name == MODELS[0],
             peers: vec![PEER],
             slots_free: 1,
+            about: About {
+                architecture: Some("qwen3".into()),
+                parameters: Some(751_632_384),
+                quantization: Some("Q8_0".into()),
+                file_bytes: Some(639_446_688),
+                embedding_dimensions: Some(3),
+                template: Some("{{ messages }}".into()),
+                added_unix_s: Some(1_790_000_000),
+            },
         };
         MODELS.map(model).into()
     }
+
+    fn loaded(&self) -> Vec<LoadedModel> {
+        let name = ModelName::new(MODELS[0]).unwrap();
+        let expires_unix_s = Some(1_790_000_300);
+        vec![LoadedModel { name, memory_bytes: 1000, gpu_memory_bytes: 0, expires_unix_s }]
+    }
+
+    fn keep(&self, model: ModelName, keep: KeepAlive) -> BoxFuture<'_, Result<(), Refusal>> {
+        *self.keep.lock().unwrap() = Some(keep);
+        let known = MODELS.contains(&model.as_str());
+        let result = if known { Ok(()) } else { Err(refusal(RefusalCode::UnknownModel)) };
+        async move { result }.boxed()
+    }
+
+    fn pull(&self, model: String) -> BoxStream<'static, Pull> {
+        let digest = Some(ModelDigest([1; 32]));
+        let progress = |done_bytes| Pull::Progress { digest, done_bytes, total_bytes: Some(1000) };
+        let steps = if MODELS.contains(&model.as_str()) {
+            vec![Pull::Looking, progress(0), progress(1000), Pull::Verifying, Pull::Ready]
+        } else {
+            vec![Pull::Looking, Pull::Failed(refusal(RefusalCode::UnknownModel))]
+        };
+        stream::iter(steps).boxed()
+    }
+}
+
+const CAPABILITIES: Capabilities = Capabilities::GENERATE
+    .with(Capabilities::TOOLS)
+    .with(Capabilities::REASONING)
+    .with(Capabilities::CONSTRAINED)
+    .with(Capabilities::LOGPROBS)
+    .with(Capabilities::EMBED)
+    .with(Capabilities::RERANK)
+    .with(Capabilities::TOKENIZE);
+
+/// What the models reply. A chat that says `call NAME` with that tool among its tools calls it, and
+/// one that says `think` is thought about first.
+fn replies(request: &InferRequest) -> Vec<Reply> {
+    match &request.input {
+        Input::Chat(chat) => match called(chat) {
+            Some(name) => call(&name),
+            None => echo(request, said(chat)),
+        },
+        Input::Text(text) => echo(request, text.clone()),
+        Input::Embed(texts) => {
+            let tokens = texts.iter().map(String::len).sum();
+            let vectors = texts.iter().zip(0..).map(|(text, index)| Reply::Embedding {
+                index,
+                values: if text.is_empty() { vec![1.0, 0.0, 0.0] } else { vec![0.6, 0.0, 0.8] },
+            });
+            vectors.chain([done(FinishReason::Stop, tokens, 0)]).collect()
+        }
+        Input::Rerank { query, documents } => {
+            let scores = documents.iter().map(|text| text.matches(query.as_str()).count() as f32);
+            let tokens = documents.iter().map(String::len).sum();
+            vec![Reply::Scores(scores.collect()), done(FinishReason::Stop, tokens, 0)]
+        }
+        Input::Tokenize { text, add_special } => {
+            let special = add_special.then_some(1);
+            let tokens: Vec<u32> = special.into_iter().chain(text.bytes().map(u32::from)).collect();
+            let count = tokens.len();
+            vec![Reply::Tokens(tokens), done(FinishReason::Stop, count, 0)]
+        }
+        Input::Detokenize(tokens) => {
+            let bytes = tokens.iter().map(|token| u8::try_from(*token).unwrap_or(b'?')).collect();
+            vec![
+                text(&String::from_utf8(bytes).unwrap()),
+                done(FinishReason::Stop, tokens.len(), 0),
+            ]
+        }
+        Input::Count(_) => vec![done(FinishReason::Stop, request.input_bytes(), 0)],
+    }
+}
+
+fn said(chat: &Chat) -> String {
+    chat.messages.last().map(arknet_types::Message::text).unwrap_or_default()
+}
+
+fn called(chat: &Chat) -> Option<String> {
+    let said = said(chat);
+    let name = said.strip_prefix("call ")?;
+    chat.tools.iter().find(|tool| tool.name == name).map(|tool| tool.name.clone())
+}
+
+fn call(name: &str) -> Vec<Reply> {
+    let piece = |first: bool, arguments: &str| {
+        Reply::ToolCall(ToolCallPiece {
+            index: 0,
+            id: first.then(|| "call_1".into()),
+            name: first.then(|| name.into()),
+            arguments: arguments.into(),
+            tokens: 1,
+        })
+    };
+    let end = done(FinishReason::ToolCalls, 3, 3);
+    vec![piece(true, ""), piece(false, r#"{"a":"#), piece(false, "1}"), end]
 }
 
 /// Says what was said, a word a token.
-fn echo(request: &InferRequest) -> Vec<Reply> {
-    let said = match &request.input {
-        Input::Chat(messages) => messages.last().map_or("", |last| &last.content),
-        Input::Text(text) => text,
-    };
+fn echo(request: &InferRequest, said: String) -> Vec<Reply> {
     let mut whole = format!("You said: {said}");
     let mut finish = FinishReason::Stop;
-    if let Some(at) = request.stop.iter().filter_map(|stop| whole.find(stop.as_str())).min() {
+    let stops = request.stop.iter().zip(0..);
+    if let Some((at, index)) =
+        stops.filter_map(|(stop, index)| Some((whole.find(stop.as_str())?, index))).min()
+    {
         whole.truncate(at);
+        finish = FinishReason::StopSequence(index);
     }
     let mut words: Vec<&str> = whole.split_inclusive(' ').collect();
     if let Some(max) = request.max_tokens.map(|max| max as usize)
@@ -145,10 +265,34 @@ fn echo(request: &InferRequest) -> Vec<Reply> {
         words.truncate(max);
         finish = FinishReason::Length;
     }
-    let usage = Usage { prompt_tokens: 3, completion_tokens: u32::try_from(words.len()).unwrap() };
-    let mut replies: Vec<Reply> = words.into_iter().map(text).collect();
-    replies.push(Reply::Done { finish, usage });
+    let mut replies = Vec::new();
+    if said == "think" {
+        replies.push(Reply::Reasoning { text: "Hm.".into(), tokens: 2 });
+    }
+    for word in &words {
+        if let Some(top) = request.logprobs {
+            replies.push(Reply::Logprobs(vec![likely(word, top)]));
+        }
+        replies.push(text(word));
+    }
+    replies.push(done(finish, 3, words.len()));
     replies
+}
+
+fn likely(word: &str, top: u8) -> TokenLogprob {
+    let bytes = word.as_bytes().to_vec();
+    let alternative = Alternative { token: 7, bytes: bytes.clone(), logprob: -0.5 };
+    TokenLogprob { token: 7, bytes, logprob: -0.5, top: vec![alternative; usize::from(top.min(1))] }
+}
+
+fn done(finish: FinishReason, prompt: usize, completion: usize) -> Reply {
+    let usage = Usage {
+        prompt_tokens: u32::try_from(prompt).unwrap(),
+        completion_tokens: u32::try_from(completion).unwrap(),
+        cached_tokens: u32::from(prompt > 1),
+        reasoning_tokens: 0,
+    };
+    Reply::Done { finish, usage }
 }
 
 pub(crate) fn text(text: &str) -> Reply {
