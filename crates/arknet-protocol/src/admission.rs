@@ -83,11 +83,16 @@ pub fn usage_bound(infer: &InferRequest, context_tokens: u32) -> Usage {
         }
         Input::Count(chat) => bytes + (chat.messages.len() + 1) * AROUND_EACH,
         Input::Tokenize { .. } | Input::Detokenize(_) => bytes + AROUND_EACH,
+        Input::File { .. } => 0,
     };
     let prompt_tokens = u32::try_from(prompt).unwrap_or(u32::MAX);
     let completion = infer.max_tokens.unwrap_or(context_tokens).min(context_tokens);
     Usage {
-        prompt_tokens: if is_generation { prompt_tokens.min(context_tokens) } else { prompt_tokens },
+        prompt_tokens: if is_generation {
+            prompt_tokens.min(context_tokens)
+        } else {
+            prompt_tokens
+        },
         completion_tokens: if is_generation { completion } else { 0 },
         ..Usage::default()
     }

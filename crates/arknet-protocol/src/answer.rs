@@ -19,6 +19,7 @@ enum Kind {
     Embeddings { all: u32 },
     Scores { all: u32 },
     Tokens,
+    File { at: u64, total: Option<u64> },
     Nothing,
 }
 
@@ -40,8 +41,7 @@ impl AnswerCheck {
         let (kind, bytes_left) = match &infer.input {
             Input::Chat(_) | Input::Text(_) => {
                 let logprobs = infer.logprobs.is_some();
-                let each =
-                    BYTES_PER_TOKEN_MAX + if logprobs { BYTES_PER_LOGPROB_MAX } else { 0 };
+                let each = BYTES_PER_TOKEN_MAX + if logprobs { BYTES_PER_LOGPROB_MAX } else { 0 };
                 (Kind::Words { logprobs }, tokens * each)
             }
             Input::Embed(texts) => {
@@ -59,6 +59,8 @@ impl AnswerCheck {
                 (kind, tokens.len() as u64 * BYTES_PER_TOKEN_MAX)
             }
             Input::Count(_) => (Kind::Nothing, 0),
+            // The first piece says how much there is.
+            Input::File { offset, .. } => (Kind::File { at: *offset, total: None }, u64::MAX),
         };
         Self { kind, bytes_left, came: 0 }
     }
@@ -73,6 +75,20 @@ impl AnswerCheck {
                     return lie("the peer ended its answer before it was complete");
                 }
                 0
+            }
+            (Reply::Done { .. }, Kind::File { at, total }) => {
+                if total != Some(at) {
+                    return lie("the peer ended the file before it was complete");
+                }
+                0
+            }
+            (Reply::File { total_bytes, bytes }, Kind::File { at, total }) => {
+                let next = at.saturating_add(bytes.len() as u64);
+                if next > *total_bytes || total.is_some_and(|total| total != *total_bytes) {
+                    return lie("the peer sends more of the file than there is");
+                }
+                self.kind = Kind::File { at: next, total: Some(*total_bytes) };
+                bytes.len() as u64
             }
             (Reply::Done { .. }, _) => 0,
             (Reply::Text { text, .. } | Reply::Reasoning { text, .. }, Kind::Words { .. }) => {
@@ -138,9 +154,7 @@ mod tests {
         assert!(answer.take(&text(1000)).is_ok() && answer.take(&text(24)).is_ok());
         assert!(answer.take(&text(1)).is_err(), "1024 bytes for two tokens are enough");
         let mut answer = check(chat());
-        for reply in
-            [Reply::Scores(vec![1.0]), Reply::Tokens(vec![1]), Reply::Logprobs(vec![])]
-        {
+        for reply in [Reply::Scores(vec![1.0]), Reply::Tokens(vec![1]), Reply::Logprobs(vec![])] {
             assert!(answer.take(&reply).is_err(), "{reply:?}");
         }
         assert!(answer.take(&done()).is_ok());
@@ -168,6 +182,20 @@ mod tests {
         assert!(answer.take(&Reply::Scores(vec![0.3])).is_ok());
         assert!(answer.take(&done()).is_ok());
         assert!(answer.take(&Reply::Scores(vec![0.4])).is_err());
+    }
+
+    #[test]
+    fn a_file_comes_whole() {
+        let file = || check(Input::File { digest: arknet_types::ModelDigest([0; 32]), offset: 2 });
+        let piece = |total_bytes, n| Reply::File { total_bytes, bytes: vec![0; n] };
+        let mut answer = file();
+        assert!(answer.take(&done()).is_err(), "nothing came");
+        assert!(answer.take(&piece(5, 2)).is_ok());
+        assert!(answer.take(&done()).is_err(), "one byte is missing");
+        assert!(answer.take(&piece(6, 1)).is_err(), "it changed its size");
+        assert!(answer.take(&piece(5, 2)).is_err(), "beyond its end");
+        assert!(answer.take(&piece(5, 1)).is_ok() && answer.take(&done()).is_ok());
+        assert!(file().take(&piece(1, 0)).is_err(), "it is shorter than what is wanted");
     }
 
     #[test]

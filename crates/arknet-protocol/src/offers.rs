@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use arknet_types::{Capabilities, ModelName, ModelOffer, Offer, PublicKey, Timestamp, limits::OFFERS_MAX};
+use arknet_types::{
+    Capabilities, ModelName, ModelOffer, Offer, PublicKey, Timestamp, limits::OFFERS_MAX,
+};
 
 /// Offers one peer may send in a burst before it is slowed to one each [`REFILL_MS`].
 const BURST: u32 = 20;

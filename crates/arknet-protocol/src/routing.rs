@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use arknet_types::{Capabilities, ModelName, PublicKey, RefusalCode, Timestamp, limits::OFFERS_MAX};
+use arknet_types::{
+    Capabilities, ModelName, PublicKey, RefusalCode, Timestamp, limits::OFFERS_MAX,
+};
 
 use crate::{OfferTable, Price};
 
@@ -237,7 +239,8 @@ mod tests {
         router.on_refused(&peer(2), RefusalCode::PeerLost, None, NOW);
         assert_eq!(choose(&router, &offers, &[]), Some(peer(1)));
         router.on_refused(&peer(1), RefusalCode::Busy, Some(500), NOW);
-        let at = |ms| router.choose(&offers, (&model(), NEEDS), &[], NOW.plus_ms(ms), 1).map(|c| c.peer);
+        let at =
+            |ms| router.choose(&offers, (&model(), NEEDS), &[], NOW.plus_ms(ms), 1).map(|c| c.peer);
         assert_eq!(at(0), Some(peer(1)), "busy is better than failing");
         assert_eq!(at(AVOID_MS), Some(peer(2)), "both have passed, and it is quicker");
     }
@@ -250,7 +253,9 @@ mod tests {
             router.on_sent(peer(1));
             router.on_refused(&peer(1), RefusalCode::UnknownModel, None, NOW);
             router.on_ended(&peer(1));
-            let at = |ms| router.choose(&offers, (&model(), NEEDS), &[], NOW.plus_ms(ms), 1).map(|c| c.peer);
+            let at = |ms| {
+                router.choose(&offers, (&model(), NEEDS), &[], NOW.plus_ms(ms), 1).map(|c| c.peer)
+            };
             let wait = (AVOID_MS << round).min(AVOID_MS_MAX);
             assert_eq!((at(wait - 1), at(wait)), (Some(peer(2)), Some(peer(1))), "round {round}");
         }

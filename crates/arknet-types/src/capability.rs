@@ -30,8 +30,10 @@ impl Capabilities {
     pub const TOKENIZE: Self = Self(1 << 8);
     /// Computes the same bits whatever else it computes: the exact profile.
     pub const EXACT: Self = Self(1 << 9);
+    /// Can be had as a file.
+    pub const FILE: Self = Self(1 << 10);
 
-    const NAMES: [(Self, &'static str); 10] = [
+    const NAMES: [(Self, &'static str); 11] = [
         (Self::GENERATE, "generate"),
         (Self::TOOLS, "tools"),
         (Self::VISION, "vision"),
@@ -42,6 +44,7 @@ impl Capabilities {
         (Self::RERANK, "rerank"),
         (Self::TOKENIZE, "tokenize"),
         (Self::EXACT, "exact"),
+        (Self::FILE, "file"),
     ];
 
     /// Both together.

@@ -3,7 +3,7 @@ use std::io;
 use borsh::{BorshDeserialize, BorshSerialize};
 
 use crate::{
-    Capabilities, Chat, Message, ModelName, Refusal, RefusalCode, ToolChoice,
+    Capabilities, Chat, Message, ModelDigest, ModelName, Refusal, RefusalCode, ToolChoice,
     chat::is_tool_name,
     codec,
     limits::{
@@ -65,6 +65,13 @@ pub enum Input {
     /// Count the tokens of a conversation, and do nothing else. Replies: none but the end, whose
     /// usage tells.
     Count(Chat),
+    /// Hand over the model's file from this byte on. Replies: pieces of the file, in order.
+    File {
+        /// The file's SHA-256.
+        digest: ModelDigest,
+        /// The first byte that is wanted.
+        offset: u64,
+    },
 }
 
 /// The form an answer must have. What the model writes as tool calls or reasoning does not count.
@@ -267,6 +274,7 @@ impl InferRequest {
                 query.len() + documents.iter().map(String::len).sum::<usize>()
             }
             Input::Detokenize(tokens) => tokens.len() * size_of::<u32>(),
+            Input::File { .. } => 0,
         }
     }
 
@@ -295,6 +303,7 @@ impl InferRequest {
             Input::Tokenize { .. } | Input::Detokenize(_) | Input::Count(_) => {
                 Capabilities::TOKENIZE
             }
+            Input::File { .. } => Capabilities::FILE,
         };
         if let Input::Chat(chat) = &self.input {
             if !chat.tools.is_empty() && chat.tool_choice != ToolChoice::None {

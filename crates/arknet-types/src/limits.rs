@@ -10,6 +10,8 @@ pub const FORMAT_BYTES_MAX: usize = 256 * 1024;
 pub const TEXTS_MAX: usize = 2048;
 /// Tokens to put together in one request.
 pub const TOKENS_MAX: usize = 1_048_576;
+/// Bytes of one piece of a file.
+pub const FILE_PIECE_BYTES_MAX: usize = 60 * 1024;
 /// Numbers in one vector.
 pub const EMBEDDING_DIMENSIONS_MAX: usize = 16_000;
 /// Tokens in one reply that carries tokens, and scores in one that carries scores.

@@ -5,8 +5,8 @@ use borsh::{BorshDeserialize, BorshSerialize};
 use crate::{
     FinishReason, Refusal, Usage, codec,
     limits::{
-        EMBEDDING_DIMENSIONS_MAX, LOGPROBS_PER_REPLY_MAX, TOKEN_BYTES_MAX, TOP_LOGPROBS_MAX,
-        VALUES_PER_REPLY_MAX,
+        EMBEDDING_DIMENSIONS_MAX, FILE_PIECE_BYTES_MAX, LOGPROBS_PER_REPLY_MAX, TOKEN_BYTES_MAX,
+        TOP_LOGPROBS_MAX, VALUES_PER_REPLY_MAX,
     },
 };
 
@@ -60,6 +60,14 @@ pub enum Reply {
     Scores(#[borsh(deserialize_with = "codec::list::<_, _, VALUES_PER_REPLY_MAX>")] Vec<f32>) = 8,
     /// The next tokens of a text.
     Tokens(#[borsh(deserialize_with = "codec::list::<_, _, VALUES_PER_REPLY_MAX>")] Vec<u32>) = 9,
+    /// The next piece of a file.
+    File {
+        /// Bytes of the whole file.
+        total_bytes: u64,
+        /// The piece.
+        #[borsh(deserialize_with = "codec::list::<_, _, FILE_PIECE_BYTES_MAX>")]
+        bytes: Vec<u8>,
+    } = 10,
 }
 
 /// The next piece of a tool call.

@@ -3,12 +3,8 @@ use arknet_types::{Delegation, DelegationBody, Input, KeyPair, ModelName};
 use super::*;
 
 const START: Timestamp = Timestamp(1_000_000);
-const USAGE: Usage = Usage {
-    prompt_tokens: 1_000_000,
-    completion_tokens: 0,
-    cached_tokens: 0,
-    reasoning_tokens: 0,
-};
+const USAGE: Usage =
+    Usage { prompt_tokens: 1_000_000, completion_tokens: 0, cached_tokens: 0, reasoning_tokens: 0 };
 
 struct Fixture {
     wallet: KeyPair,

@@ -85,6 +85,9 @@ fn input(input: &Input) -> Value {
         }
         Input::Detokenize(tokens) => json!({ "detokenize": tokens }),
         Input::Count(inner) => json!({ "count": chat(inner) }),
+        Input::File { digest, offset } => {
+            json!({ "file": { "digest": hex::encode(digest.0), "offset": offset.to_string() } })
+        }
     }
 }
 
@@ -231,6 +234,10 @@ pub(crate) fn reply(reply: &Reply) -> Value {
         }
         Reply::Scores(scores) => json!({ "scores": floats(scores) }),
         Reply::Tokens(tokens) => json!({ "tokens": tokens }),
+        Reply::File { total_bytes, bytes } => json!({ "file": {
+            "total_bytes": total_bytes.to_string(),
+            "bytes": hex::encode(bytes),
+        } }),
     }
 }
 

@@ -220,7 +220,7 @@ pub(crate) fn infers() -> Vec<Value> {
     let model = encode(&chat.model);
     let before_input = model.len();
     // Directly after the model: the kind of input, the number of messages, the first role.
-    let kind = [&good[..before_input], &[7], &good[before_input + 1..]].concat();
+    let kind = [&good[..before_input], &[8], &good[before_input + 1..]].concat();
     let messages =
         [&good[..=before_input], &length(MESSAGES_MAX + 1)[..], &good[before_input + 5..]].concat();
     let role = [&good[..before_input + 5], &[4], &good[before_input + 6..]].concat();
@@ -312,7 +312,7 @@ pub(crate) fn replies() -> Vec<Value> {
     let text = encode(&Reply::Text { text: "ab".into(), tokens: 1 });
     let mut rejected = cut_and_longer::<Reply>(&text);
     rejected.extend([
-        undecodable::<Reply>("an unknown kind", &[10]),
+        undecodable::<Reply>("an unknown kind", &[11]),
         undecodable::<Reply>("an unknown finish reason", &[&[2, 4], &[0; 16][..]].concat()),
         undecodable::<Reply>(
             "a score that is no number",
