@@ -207,7 +207,7 @@ impl Client {
         let response = match sender.send_request(request.clone()).await {
             // Servers may close a kept connection whenever nothing is under way; every client then
             // tries again, once.
-            Err(error) if kept && (error.is_canceled() || error.is_incomplete_message()) => {
+            Err(error) if kept && !error.is_parse() => {
                 sender = connection(&self.plan.target).await?;
                 reconnected = true;
                 sender.send_request(request).await
