@@ -1,16 +1,16 @@
 use arknet_types::{
-    Chat, Format, Image, ImageFormat, InferRequest, Input, Message, ModelName, Part, Reasoning,
+    Chat, Format, Image, InferRequest, Input, Message, ModelName, Part, Reasoning,
     Role, Sampling, ToolCall, limits::STOPS_MAX,
 };
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{
-    tools::{object, tools},
+    tools::tools,
     wire::{Block, Content, Params, Source, Thinking, ThinkingKind, WireMessage, WireRole},
 };
 use crate::{
     ApiError, Ask,
-    openai::{Object, parse_object},
+    json::{self, Object, RawObject},
+    picture,
 };
 
 /// What Claude Code puts in front of its system prompt. It changes with every request, so that no
@@ -41,7 +41,7 @@ pub enum Thoughts {
 
 /// Reads the body of `POST /v1/messages`.
 pub fn messages(body: &[u8]) -> Result<Asked, ApiError> {
-    let mut params: Params = parse_object(body)?;
+    let mut params: Params = json::object(body)?;
     let max_tokens = params.max_tokens.ok_or_else(|| ApiError::missing("max_tokens"))?;
     let model = model(&mut params)?;
     let (chat, thoughts) = chat(&mut params)?;
@@ -65,7 +65,7 @@ pub fn messages(body: &[u8]) -> Result<Asked, ApiError> {
 
 /// Reads the body of `POST /v1/messages/count_tokens`.
 pub fn count_tokens(body: &[u8]) -> Result<Ask, ApiError> {
-    let mut params: Params = parse_object(body)?;
+    let mut params: Params = json::object(body)?;
     let model = model(&mut params)?;
     let (chat, _) = chat(&mut params)?;
     let infer = InferRequest::new(model, Input::Count(chat));
@@ -130,7 +130,7 @@ fn format(params: &mut Params) -> Result<Format, ApiError> {
         return Err(ApiError::parameter(format!("{param}.type"), message));
     }
     let schema = format.schema.ok_or_else(|| ApiError::missing(format!("{param}.schema")))?;
-    object(&schema, || format!("{param}.schema")).map(Format::JsonSchema)
+    Ok(Format::JsonSchema(schema.0))
 }
 
 /// Messages as they grow. Neighbours of one role become one, as Anthropic has it and as many
@@ -215,7 +215,7 @@ impl Turns {
                     id: block.id.ok_or_else(|| missing(place, "id"))?,
                     name: block.name.ok_or_else(|| missing(place, "name"))?,
                     arguments: match block.input {
-                        Some(input) => object(&input, || format!("{place}.input"))?,
+                        Some(RawObject(input)) => input,
                         None => "{}".into(),
                     },
                 };
@@ -317,9 +317,8 @@ fn push_line(parts: &mut Vec<Part>, text: String) {
 
 fn image(source: Option<Source>, place: &str) -> Result<Image, ApiError> {
     let param = || format!("{place}.source");
-    let origin = match source {
-        Some(Source::From(origin)) => origin,
-        _ => return Err(ApiError::missing(param())),
+    let Some(Source::From(origin)) = source else {
+        return Err(ApiError::missing(param()));
     };
     if origin.r#type != "base64" {
         return Err(ApiError::unsupported(
@@ -328,15 +327,7 @@ fn image(source: Option<Source>, place: &str) -> Result<Image, ApiError> {
         ));
     }
     let data = origin.data.ok_or_else(|| missing(&param(), "data"))?;
-    let bytes = STANDARD.decode(data.trim_end()).map_err(|_| {
-        ApiError::parameter(param(), format!("Invalid value for '{place}.source.data': no base64."))
-    })?;
-    // What the file is counts, not what it is called: both are mixed up often enough.
-    let format = ImageFormat::of(&bytes).ok_or_else(|| {
-        let message = "Could not process image: it is no PNG, JPEG, GIF or WebP file.";
-        ApiError::parameter(param(), message)
-    })?;
-    Ok(Image { format, bytes })
+    picture::from_base64(data.trim_end(), &param())
 }
 
 /// The words of a document or search result.

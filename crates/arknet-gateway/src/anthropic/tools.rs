@@ -1,8 +1,7 @@
 use arknet_types::{Tool, ToolChoice, limits::TOOLS_MAX};
-use serde_json::value::RawValue;
 
 use super::wire::{ChoiceKind, WireChoice, WireTool};
-use crate::{ApiError, openai::Object};
+use crate::{ApiError, json::{Object, RawObject}};
 
 /// Arguments of the tools that clients run but name by a type alone.
 const BASH: &str = r#"{"type":"object","properties":{"command":{"type":"string","description":"The command to run."},"restart":{"type":"boolean","description":"Whether to start the shell anew."}}}"#;
@@ -48,10 +47,10 @@ pub(super) fn tools(
 fn read(tool: WireTool, index: usize) -> Result<Result<Tool, String>, ApiError> {
     let kind = tool.r#type.as_deref().unwrap_or("custom");
     let (parameters, words) = if kind == "custom" {
-        let schema = tool
+        let RawObject(schema) = tool
             .input_schema
             .ok_or_else(|| ApiError::missing(format!("tools[{index}].input_schema")))?;
-        (object(&schema, || format!("tools[{index}].input_schema"))?, None)
+        (schema, None)
     } else if kind.starts_with("bash_") {
         (BASH.into(), Some("Run commands in a shell."))
     } else if kind.starts_with("text_editor_") {
@@ -62,19 +61,6 @@ fn read(tool: WireTool, index: usize) -> Result<Result<Tool, String>, ApiError> 
     let name = tool.name.ok_or_else(|| ApiError::missing(format!("tools[{index}].name")))?;
     let description = tool.description.or_else(|| words.map(Into::into));
     Ok(Ok(Tool { name, description, parameters }))
-}
-
-/// The text of a JSON object.
-pub(super) fn object(
-    value: &RawValue,
-    param: impl FnOnce() -> String,
-) -> Result<String, ApiError> {
-    if value.get().starts_with('{') {
-        return Ok(value.get().into());
-    }
-    let param = param();
-    let message = format!("Invalid value for '{param}': expected an object.");
-    Err(ApiError::parameter(param, message))
 }
 
 fn not_here() -> ApiError {

@@ -7,9 +7,8 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
-use serde_json::value::RawValue;
 
-use crate::openai::Object;
+use crate::json::{Object, RawObject};
 
 /// What `/v1/messages` and `/v1/messages/count_tokens` read. Whatever else is sent (`metadata`,
 /// `service_tier`, `container`, `context_management`, `mcp_servers`, ..) does not change what a
@@ -63,7 +62,7 @@ pub(super) struct Block {
     pub(super) thinking: Option<String>,
     pub(super) id: Option<String>,
     pub(super) name: Option<String>,
-    pub(super) input: Option<Box<RawValue>>,
+    pub(super) input: Option<RawObject>,
     pub(super) tool_use_id: Option<String>,
     pub(super) is_error: Option<bool>,
     pub(super) content: Option<Content>,
@@ -90,7 +89,7 @@ pub(super) struct WireTool {
     pub(super) r#type: Option<String>,
     pub(super) name: Option<String>,
     pub(super) description: Option<String>,
-    pub(super) input_schema: Option<Box<RawValue>>,
+    pub(super) input_schema: Option<RawObject>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -134,7 +133,7 @@ pub(super) struct OutputConfig {
 #[serde(default)]
 pub(super) struct OutputFormat {
     pub(super) r#type: String,
-    pub(super) schema: Option<Box<RawValue>>,
+    pub(super) schema: Option<RawObject>,
 }
 
 impl<'de> Deserialize<'de> for Content {
