@@ -32,6 +32,14 @@ pub struct Ask {
     pub keep_alive: Option<KeepAlive>,
 }
 
+impl Ask {
+    /// A request without wishes about memory.
+    #[must_use]
+    pub const fn new(infer: InferRequest) -> Self {
+        Self { infer, keep_alive: None }
+    }
+}
+
 /// How long a model stays in memory after its last request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum KeepAlive {

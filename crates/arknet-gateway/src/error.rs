@@ -223,23 +223,28 @@ const fn row(code: RefusalCode) -> (StatusCode, Kind, &'static str, Option<&'sta
 
 /// The parameter that the words of a refusal speak of.
 fn at_fault(detail: &str) -> Option<&'static str> {
-    const NAMES: [&str; 13] = [
-        "temperature",
-        "top_p",
-        "min_p",
-        "presence_penalty",
-        "frequency_penalty",
-        "repeat_penalty",
-        "logit_bias",
-        "logprobs",
-        "max_tokens",
-        "stop",
-        "messages",
-        "tool_choice",
-        "tools",
+    const NAMES: [(&str, &str); 15] = [
+        ("temperature", "temperature"),
+        ("top_p", "top_p"),
+        ("min_p", "min_p"),
+        ("presence_penalty", "presence_penalty"),
+        ("frequency_penalty", "frequency_penalty"),
+        ("repeat_penalty", "repeat_penalty"),
+        ("logit_bias", "logit_bias"),
+        ("logprobs", "logprobs"),
+        ("max_tokens", "max_tokens"),
+        ("stop", "stop"),
+        ("message", "messages"),
+        ("messages", "messages"),
+        ("tool_choice", "tool_choice"),
+        ("tool", "tools"),
+        ("tools", "tools"),
     ];
     let is_part_of_word = |c: char| !c.is_ascii_alphanumeric() && c != '_';
-    detail.split(is_part_of_word).find_map(|word| NAMES.into_iter().find(|name| *name == word))
+    detail
+        .split(is_part_of_word)
+        .find_map(|word| NAMES.into_iter().find(|(name, _)| *name == word))
+        .map(|(_, param)| param)
 }
 
 #[cfg(test)]

@@ -72,6 +72,7 @@ impl Gathered {
             }
             Reply::Scores(scores) => self.scores.extend(scores),
             Reply::Tokens(tokens) => self.tokens.extend(tokens),
+            Reply::File { .. } => return Err(senseless()),
             Reply::Alive | Reply::Done { .. } | Reply::Refused(_) => {}
         }
         Ok(())
@@ -172,7 +173,7 @@ fn size(reply: &Reply) -> usize {
         Reply::Embedding { values, .. } => size_of_val(values.as_slice()),
         Reply::Scores(scores) => size_of_val(scores.as_slice()),
         Reply::Tokens(tokens) => size_of_val(tokens.as_slice()),
-        Reply::Alive | Reply::Done { .. } | Reply::Refused(_) => 0,
+        Reply::Alive | Reply::Done { .. } | Reply::File { .. } | Reply::Refused(_) => 0,
     }
 }
 

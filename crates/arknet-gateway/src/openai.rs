@@ -2,16 +2,22 @@
 
 mod chunks;
 mod content;
+mod format;
+mod logprobs;
+mod message;
 mod params;
-mod parse;
 mod request;
 mod response;
 mod routes;
 mod shape;
+mod tools;
 
+pub(crate) use crate::json::{Object, object as parse_object};
 pub use request::{Asked, chat, completion};
-pub use response::{Answered, Endpoint, Head, model_json, models_json};
+pub use response::{Endpoint, Head, model_json, models_json};
 pub(crate) use routes::routes;
 
+#[cfg(test)]
+mod answer_tests;
 #[cfg(test)]
 mod tests;

@@ -122,7 +122,7 @@ impl Trail {
                 state.record.error = Some(refusal.code.as_str());
                 return;
             }
-            Reply::Alive | Reply::Logprobs(_) => return,
+            Reply::Alive | Reply::File { .. } | Reply::Logprobs(_) => return,
             Reply::Embedding { .. } | Reply::Scores(_) | Reply::Tokens(_) => 0,
         };
         state.seen = state.seen.saturating_add(tokens);

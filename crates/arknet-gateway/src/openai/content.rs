@@ -1,73 +1,111 @@
-use std::{fmt, marker::PhantomData};
+use std::fmt;
 
 use arknet_types::{
-    LogitBias,
+    LogitBias, Part,
     limits::{LOGIT_BIASES_MAX, STOPS_MAX},
 };
 use serde::{
     Deserialize, Deserializer,
-    de::{
-        DeserializeOwned, Error, MapAccess, SeqAccess, Unexpected, Visitor,
-        value::MapAccessDeserializer,
-    },
+    de::{Error, MapAccess, SeqAccess, Unexpected, Visitor},
 };
 
-/// A JSON object. Derived code would take an array of the values in order as well.
+use crate::{ApiError, json::Object, picture};
+
+/// The content of a message: a text, or parts.
 #[derive(Debug, Default)]
-pub(crate) struct Object<T>(pub(crate) T);
+pub(crate) struct Content(Vec<Piece>);
 
-impl<'de, T: DeserializeOwned> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields<T>(PhantomData<T>);
-
-        impl<'de, T: DeserializeOwned> Visitor<'de> for Fields<T> {
-            type Value = Object<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
-            }
-        }
-
-        deserializer.deserialize_map(Fields(PhantomData))
-    }
+#[derive(Debug)]
+enum Piece {
+    Text(String),
+    /// Where a picture is.
+    Image(String),
+    Other(PartKind),
 }
 
-/// The content of a message: a text, or parts of which the texts are joined by line breaks.
-#[derive(Debug, Default)]
-pub(crate) struct Content {
-    pub(crate) text: String,
-    /// The first part that is no text.
-    pub(crate) other: Option<(usize, PartKind)>,
-}
-
-/// What a part of a message is.
+/// What a part of a message is. The names are those of chat completions and of responses.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum PartKind {
+enum PartKind {
+    #[serde(alias = "input_file")]
     File,
+    #[serde(alias = "input_image")]
     ImageUrl,
     InputAudio,
     Refusal,
+    #[serde(alias = "input_text", alias = "output_text")]
     Text,
     VideoUrl,
 }
 
 #[derive(Deserialize)]
-struct Part {
+struct WirePart {
     r#type: PartKind,
     text: Option<String>,
     refusal: Option<String>,
+    image_url: Option<ImageUrl>,
+}
+
+impl Content {
+    /// The parts as a model takes them. Texts that follow each other are joined by a line break.
+    pub(crate) fn into_parts(self, param: &str, model: &str) -> Result<Vec<Part>, ApiError> {
+        let mut parts = Vec::with_capacity(self.0.len().min(4));
+        for (index, piece) in self.0.into_iter().enumerate() {
+            match piece {
+                Piece::Text(text) => match parts.last_mut() {
+                    Some(Part::Text(before)) => {
+                        before.push('\n');
+                        before.push_str(&text);
+                    }
+                    _ => parts.push(Part::Text(text)),
+                },
+                Piece::Image(url) => {
+                    let param = format!("{param}[{index}].image_url");
+                    parts.push(Part::Image(picture::from_url(&url, &param)?));
+                }
+                Piece::Other(kind) => {
+                    return Err(unsupported(format!("{param}[{index}]"), model, kind.plural()));
+                }
+            }
+        }
+        if parts.is_empty() {
+            parts.push(Part::Text(String::new()));
+        }
+        Ok(parts)
+    }
+
+    /// All of it, where it may hold text alone.
+    pub(crate) fn into_text(self, param: &str, model: &str) -> Result<String, ApiError> {
+        let mut parts = self.into_parts(param, model)?;
+        match parts.pop() {
+            Some(Part::Text(text)) if parts.is_empty() => Ok(text),
+            _ => Err(unsupported(param.to_owned(), model, "pictures in this place")),
+        }
+    }
+}
+
+/// A refusal of what a model cannot be given.
+pub(crate) fn unsupported(param: String, model: &str, what: &str) -> ApiError {
+    let message =
+        format!("The model `{model}` reads text and pictures only: {what} are not supported.");
+    ApiError::parameter(param, message).code("unsupported_content")
+}
+
+impl PartKind {
+    const fn plural(self) -> &'static str {
+        match self {
+            Self::InputAudio => "sounds",
+            Self::VideoUrl => "videos",
+            Self::File | Self::ImageUrl | Self::Refusal | Self::Text => "files",
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Content {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Texts;
+        struct Parts;
 
-        impl<'de> Visitor<'de> for Texts {
+        impl<'de> Visitor<'de> for Parts {
             type Value = Content;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,34 +117,74 @@ impl<'de> Deserialize<'de> for Content {
             }
 
             fn visit_string<E: Error>(self, text: String) -> Result<Content, E> {
-                Ok(Content { text, other: None })
+                Ok(Content(vec![Piece::Text(text)]))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut parts: A) -> Result<Content, A::Error> {
-                let mut content = Content::default();
-                let mut index = 0;
-                while let Some(Object(part)) = parts.next_element::<Object<Part>>()? {
-                    let text = match part.r#type {
-                        PartKind::Text => part.text.ok_or_else(|| Error::missing_field("text"))?,
-                        PartKind::Refusal => {
-                            part.refusal.ok_or_else(|| Error::missing_field("refusal"))?
-                        }
-                        other => {
-                            content.other.get_or_insert((index, other));
-                            String::new()
-                        }
-                    };
-                    if index > 0 {
-                        content.text.push('\n');
-                    }
-                    content.text.push_str(&text);
-                    index += 1;
+                let mut content = Vec::new();
+                while let Some(Object(part)) = parts.next_element::<Object<WirePart>>()? {
+                    content.push(part.into_piece()?);
                 }
-                Ok(content)
+                Ok(Content(content))
             }
         }
 
-        deserializer.deserialize_any(Texts)
+        deserializer.deserialize_any(Parts)
+    }
+}
+
+impl WirePart {
+    fn into_piece<E: Error>(self) -> Result<Piece, E> {
+        Ok(match self.r#type {
+            PartKind::Text => Piece::Text(self.text.ok_or_else(|| E::missing_field("text"))?),
+            PartKind::Refusal => {
+                Piece::Text(self.refusal.ok_or_else(|| E::missing_field("refusal"))?)
+            }
+            PartKind::ImageUrl => {
+                Piece::Image(self.image_url.ok_or_else(|| E::missing_field("image_url"))?.0)
+            }
+            other => Piece::Other(other),
+        })
+    }
+}
+
+/// `{"url": ..}`, or the URL itself.
+#[derive(Debug)]
+struct ImageUrl(String);
+
+impl<'de> Deserialize<'de> for ImageUrl {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Url;
+
+        impl<'de> Visitor<'de> for Url {
+            type Value = ImageUrl;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a URL or an object with one")
+            }
+
+            fn visit_str<E: Error>(self, url: &str) -> Result<ImageUrl, E> {
+                Ok(ImageUrl(url.into()))
+            }
+
+            fn visit_string<E: Error>(self, url: String) -> Result<ImageUrl, E> {
+                Ok(ImageUrl(url))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<ImageUrl, A::Error> {
+                let mut url = None;
+                while let Some(key) = fields.next_key::<String>()? {
+                    if key == "url" {
+                        url = Some(fields.next_value()?);
+                    } else {
+                        fields.next_value::<serde::de::IgnoredAny>()?;
+                    }
+                }
+                url.map(ImageUrl).ok_or_else(|| A::Error::missing_field("url"))
+            }
+        }
+
+        deserializer.deserialize_any(Url)
     }
 }
 
@@ -115,11 +193,12 @@ impl<'de> Deserialize<'de> for Content {
 pub(crate) struct Texts<const MAX: usize> {
     pub(crate) texts: Vec<String>,
     pub(crate) length: usize,
+    /// Whether it was an array.
+    pub(crate) many: bool,
 }
 
 /// Up to one more than allowed, so that the check of the request sees that there are too many.
 pub(crate) type Stops = Texts<{ STOPS_MAX + 1 }>;
-pub(crate) type Prompt = Texts<1>;
 
 impl<'de, const MAX: usize> Deserialize<'de> for Texts<MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -137,11 +216,11 @@ impl<'de, const MAX: usize> Deserialize<'de> for Texts<MAX> {
             }
 
             fn visit_string<E: Error>(self, text: String) -> Result<Self::Value, E> {
-                Ok(Texts { texts: vec![text], length: 1 })
+                Ok(Texts { texts: vec![text], length: 1, many: false })
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-                let mut found = Texts::default();
+                let mut found = Texts { many: true, ..Texts::default() };
                 while let Some(text) = items.next_element::<String>()? {
                     found.length += 1;
                     if found.texts.len() < MAX {

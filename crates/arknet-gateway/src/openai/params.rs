@@ -1,14 +1,22 @@
-//! The parameters: which are read, which are refused, which one a refusal speaks of. Parameters in
-//! neither list (`user`, `metadata`, `store`, `service_tier`, ..) do not change the answer, are
-//! ignored and go nowhere.
+//! The parameters: which are read, and which are refused. Parameters in neither list (`user`,
+//! `metadata`, `store`, `service_tier`, ..) do not change the answer, are ignored and go nowhere.
 
+use std::collections::BTreeMap;
+
+use arknet_types::{Profile, Reasoning, Sampling, limits::TOP_LOGPROBS_MAX};
 use serde::Deserialize;
 
 use super::{
-    content::{Biases, Content, Object, PartKind, Prompt, Stops},
+    content::{Biases, Stops, Texts},
+    format::{Forms, Schema, Structured, WireFormat},
+    message::WireMessage,
     shape::Shape,
+    tools::{WireChoice, WireTool},
 };
-use crate::ApiError;
+use crate::{ApiError, json::Object};
+
+/// Prompts in one request.
+pub(crate) const PROMPTS_MAX: usize = 64;
 
 /// What either endpoint reads.
 #[derive(Debug, Default, Deserialize)]
@@ -16,11 +24,13 @@ use crate::ApiError;
 pub(crate) struct Params {
     pub(crate) model: Option<String>,
     pub(crate) messages: Option<Vec<Object<WireMessage>>>,
-    pub(crate) prompt: Option<Prompt>,
+    pub(crate) prompt: Option<Texts<PROMPTS_MAX>>,
     pub(crate) stream: Option<bool>,
     pub(crate) stream_options: Option<Object<StreamOptions>>,
     pub(crate) max_tokens: Option<u32>,
     pub(crate) max_completion_tokens: Option<u32>,
+    pub(crate) n: Option<u32>,
+    pub(crate) echo: Option<bool>,
     pub(crate) stop: Option<Stops>,
     pub(crate) temperature: Option<f32>,
     pub(crate) top_p: Option<f32>,
@@ -32,20 +42,40 @@ pub(crate) struct Params {
     pub(crate) repeat_penalty: Option<f32>,
     pub(crate) seed: Option<i64>,
     pub(crate) logit_bias: Option<Biases>,
+    pub(crate) logprobs: Shape,
+    pub(crate) top_logprobs: Option<u8>,
+    pub(crate) tools: Option<Vec<Object<WireTool>>>,
+    pub(crate) tool_choice: Option<WireChoice>,
+    pub(crate) parallel_tool_calls: Option<bool>,
+    pub(crate) profile: Option<WireProfile>,
+    response_format: Option<Object<WireFormat>>,
+    json_schema: Option<Schema>,
+    grammar: Option<String>,
+    structured_outputs: Option<Object<Structured>>,
+    guided_json: Option<Schema>,
+    guided_regex: Option<String>,
+    guided_grammar: Option<String>,
+    guided_choice: Option<Vec<String>>,
+    reasoning_effort: Option<Effort>,
+    reasoning: Option<Object<WireReasoning>>,
+    enable_thinking: Option<bool>,
+    chat_template_kwargs: Option<BTreeMap<String, Shape>>,
     audio: Shape,
     best_of: Shape,
-    echo: Shape,
+    dry_multiplier: Shape,
+    dynatemp_range: Shape,
     function_call: Shape,
     functions: Shape,
-    logprobs: Shape,
+    ignore_eos: Shape,
+    min_tokens: Shape,
+    mirostat: Shape,
     modalities: Shape,
-    n: Shape,
-    response_format: Shape,
+    moderation: Shape,
     suffix: Shape,
-    tool_choice: Shape,
-    tools: Shape,
-    top_logprobs: Shape,
+    typical_p: Shape,
+    use_beam_search: Shape,
     web_search_options: Shape,
+    xtc_probability: Shape,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -54,54 +84,81 @@ pub(crate) struct StreamOptions {
     pub(crate) include_usage: Option<bool>,
 }
 
-#[derive(Debug, Deserialize)]
-pub(crate) struct WireMessage {
-    pub(crate) role: WireRole,
-    pub(crate) content: Option<Content>,
-    #[serde(default)]
-    tool_calls: Shape,
-    #[serde(default)]
-    function_call: Shape,
-    #[serde(default)]
-    audio: Shape,
-}
-
+/// How the numbers are computed.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum WireRole {
-    System,
-    Developer,
-    User,
-    Assistant,
-    Tool,
+pub(crate) enum WireProfile {
+    Default,
+    Exact,
+}
+
+impl From<WireProfile> for Profile {
+    fn from(wire: WireProfile) -> Self {
+        match wire {
+            WireProfile::Default => Self::Default,
+            WireProfile::Exact => Self::Exact,
+        }
+    }
+}
+
+/// How long to think. Models here either do or do not.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Effort {
+    None,
+    Minimal,
+    Low,
+    Medium,
+    High,
+    Xhigh,
+    Max,
+}
+
+impl From<Effort> for Reasoning {
+    fn from(effort: Effort) -> Self {
+        match effort {
+            Effort::None | Effort::Minimal => Self::Off,
+            Effort::Low | Effort::Medium | Effort::High | Effort::Xhigh | Effort::Max => Self::On,
+        }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct WireReasoning {
+    pub(crate) effort: Option<Effort>,
+    enabled: Option<bool>,
 }
 
 type Field = (&'static str, fn(&Params) -> &Shape, fn(&Shape) -> bool, &'static str);
 
 /// Refused by both endpoints unless they ask for nothing: name, value, whether it asks for nothing,
 /// what would be accepted.
-const REFUSED: &[Field] = &[("n", |p| &p.n, is_one, "1")];
+const REFUSED: &[Field] = &[
+    ("dry_multiplier", |p| &p.dry_multiplier, Shape::is_zero, "0"),
+    ("dynatemp_range", |p| &p.dynatemp_range, Shape::is_zero, "0"),
+    ("ignore_eos", |p| &p.ignore_eos, Shape::is_false, "false"),
+    ("min_tokens", |p| &p.min_tokens, Shape::is_zero, "0"),
+    ("mirostat", |p| &p.mirostat, Shape::is_zero, "0"),
+    ("typical_p", |p| &p.typical_p, Shape::is_one, "1"),
+    ("use_beam_search", |p| &p.use_beam_search, Shape::is_false, "false"),
+    ("xtc_probability", |p| &p.xtc_probability, Shape::is_zero, "0"),
+];
 
 /// Refused by chat.
 const CHAT_REFUSED: &[Field] = &[
-    ("audio", |p| &p.audio, is_absent, "null"),
-    ("function_call", |p| &p.function_call, is_no_choice, "'none' or 'auto'"),
-    ("functions", |p| &p.functions, is_empty, "an empty array"),
-    ("logprobs", |p| &p.logprobs, is_false, "false"),
-    ("modalities", |p| &p.modalities, is_text_only, "['text']"),
-    ("response_format", |p| &p.response_format, is_text_format, "{'type': 'text'}"),
-    ("tool_choice", |p| &p.tool_choice, is_no_choice, "'none' or 'auto'"),
-    ("tools", |p| &p.tools, is_empty, "an empty array"),
-    ("top_logprobs", |p| &p.top_logprobs, is_zero, "0"),
-    ("web_search_options", |p| &p.web_search_options, is_absent, "null"),
+    ("audio", |p| &p.audio, Shape::is_absent, "null"),
+    ("function_call", |p| &p.function_call, Shape::is_no_choice, "'tool_choice'"),
+    ("functions", |p| &p.functions, Shape::is_empty, "'tools'"),
+    ("modalities", |p| &p.modalities, Shape::is_text_only, "['text']"),
+    ("moderation", |p| &p.moderation, Shape::is_absent, "null"),
+    ("web_search_options", |p| &p.web_search_options, Shape::is_absent, "null"),
 ];
 
 /// Refused by completions.
 const COMPLETION_REFUSED: &[Field] = &[
-    ("best_of", |p| &p.best_of, is_one, "1"),
-    ("echo", |p| &p.echo, is_false, "false"),
-    ("logprobs", |p| &p.logprobs, is_absent, "null"),
-    ("suffix", |p| &p.suffix, is_empty, "null"),
+    ("best_of", |p| &p.best_of, Shape::is_one, "1"),
+    ("suffix", |p| &p.suffix, Shape::is_empty, "null"),
 ];
 
 impl Params {
@@ -112,11 +169,10 @@ impl Params {
             if !asks_nothing(value(self)) {
                 let message =
                     format!("'{name}' is not supported here: leave it out or send {accepted}.");
-                return Err(ApiError::parameter(*name, message).code("unsupported_parameter"));
+                return Err(ApiError::unsupported(*name, message));
             }
         }
-        let stream = self.stream.unwrap_or_default();
-        if self.stream_options.is_some() && !stream {
+        if self.stream_options.is_some() && !self.stream.unwrap_or_default() {
             return Err(ApiError::parameter(
                 "stream_options",
                 "'stream_options' is only allowed when 'stream' is true.",
@@ -124,77 +180,94 @@ impl Params {
         }
         Ok(())
     }
-}
 
-impl WireMessage {
-    /// Refuses what a model that reads text cannot be given.
-    pub(crate) fn check_supported(&self, index: usize, model: &str) -> Result<(), ApiError> {
-        let unsupported = |param: String, what: &str| {
-            let message = format!("The model `{model}` reads text only: {what} are not supported.");
-            Err(ApiError::parameter(param, message).code("unsupported_content"))
+    /// All the ways to ask for a form.
+    pub(crate) fn forms(&mut self) -> Forms {
+        Forms {
+            response_format: self.response_format.take().map(|Object(format)| format),
+            json_schema: self.json_schema.take(),
+            grammar: self.grammar.take(),
+            structured_outputs: self.structured_outputs.take().map(|Object(form)| form),
+            guided_json: self.guided_json.take(),
+            guided_regex: self.guided_regex.take(),
+            guided_grammar: self.guided_grammar.take(),
+            guided_choice: self.guided_choice.take(),
+        }
+    }
+
+    /// Whether to think before answering. What is said to the template counts most.
+    pub(crate) fn thinking(&self) -> Result<Reasoning, ApiError> {
+        for (name, value) in self.chat_template_kwargs.iter().flatten() {
+            match (name.as_str(), value) {
+                (_, Shape::Absent) => {}
+                ("enable_thinking" | "thinking", Shape::Bool(on)) => return Ok(switch(*on)),
+                _ => {
+                    return Err(ApiError::unsupported(
+                        "chat_template_kwargs",
+                        "Of 'chat_template_kwargs' only 'enable_thinking', true or false, is \
+                         supported here.",
+                    ));
+                }
+            }
+        }
+        let reasoning = self.reasoning.as_ref().map(|Object(reasoning)| reasoning);
+        let enabled = self.enable_thinking.or_else(|| reasoning?.enabled);
+        let effort = self.reasoning_effort.or_else(|| reasoning?.effort);
+        Ok(enabled.map(switch).or(effort.map(Into::into)).unwrap_or_default())
+    }
+
+    /// How many other likely tokens to tell of each, where the likelihood is asked for at all.
+    pub(crate) fn chat_logprobs(&self) -> Result<Option<u8>, ApiError> {
+        match (&self.logprobs, self.top_logprobs) {
+            (Shape::Bool(true), top) => Ok(Some(top.unwrap_or_default())),
+            (Shape::Absent | Shape::Bool(false), None | Some(0)) => Ok(None),
+            (Shape::Absent | Shape::Bool(false), Some(_)) => Err(ApiError::parameter(
+                "top_logprobs",
+                "'top_logprobs' is only allowed when 'logprobs' is true.",
+            )),
+            _ => Err(ApiError::parameter(
+                "logprobs",
+                "Invalid value for 'logprobs': expected true or false.",
+            )),
+        }
+    }
+
+    /// The same for completions, where one number says both.
+    pub(crate) fn completion_logprobs(&self) -> Result<Option<u8>, ApiError> {
+        let top = match self.logprobs {
+            Shape::Absent => return Ok(None),
+            Shape::Number(number) => {
+                (0..=TOP_LOGPROBS_MAX).find(|top| f64::from(*top).total_cmp(&number).is_eq())
+            }
+            _ => None,
         };
-        if let Some((part, kind)) = self.content.as_ref().and_then(|content| content.other) {
-            let what = match kind {
-                PartKind::ImageUrl => "images",
-                PartKind::InputAudio => "sounds",
-                PartKind::VideoUrl => "videos",
-                PartKind::File | PartKind::Refusal | PartKind::Text => "files",
-            };
-            return unsupported(format!("messages[{index}].content[{part}]"), what);
+        let message = format!(
+            "Invalid value for 'logprobs': expected a whole number from 0 to {TOP_LOGPROBS_MAX}."
+        );
+        top.map(Some).ok_or_else(|| ApiError::parameter("logprobs", message))
+    }
+
+    /// How the next token is drawn.
+    pub(crate) fn sampling(&mut self) -> Sampling {
+        let neutral = Sampling::default();
+        Sampling {
+            temperature: self.temperature.unwrap_or(neutral.temperature),
+            top_p: self.top_p.unwrap_or(neutral.top_p),
+            // Other servers write -1 for off.
+            top_k: self
+                .top_k
+                .map_or(neutral.top_k, |k| u32::try_from(k.max(0)).unwrap_or(u32::MAX)),
+            min_p: self.min_p.unwrap_or(neutral.min_p),
+            presence_penalty: self.presence_penalty.unwrap_or(neutral.presence_penalty),
+            frequency_penalty: self.frequency_penalty.unwrap_or(neutral.frequency_penalty),
+            repeat_penalty: self.repeat_penalty.unwrap_or(neutral.repeat_penalty),
+            // The same bits: a bijection, so that different seeds stay different.
+            seed: self.seed.map(i64::cast_unsigned),
+            logit_bias: self.logit_bias.take().unwrap_or_default().0,
         }
-        if !is_empty(&self.tool_calls) {
-            return unsupported(format!("messages[{index}].tool_calls"), "tool calls");
-        }
-        if !is_absent(&self.function_call) {
-            return unsupported(format!("messages[{index}].function_call"), "function calls");
-        }
-        if !is_absent(&self.audio) {
-            return unsupported(format!("messages[{index}].audio"), "sounds");
-        }
-        Ok(())
     }
 }
 
-const fn is_absent(shape: &Shape) -> bool {
-    matches!(shape, Shape::Absent)
-}
-
-const fn is_false(shape: &Shape) -> bool {
-    matches!(shape, Shape::Absent | Shape::Bool(false))
-}
-
-fn is_zero(shape: &Shape) -> bool {
-    is_absent(shape) || *shape == Shape::Number(0.0)
-}
-
-fn is_one(shape: &Shape) -> bool {
-    is_absent(shape) || *shape == Shape::Number(1.0)
-}
-
-fn is_empty(shape: &Shape) -> bool {
-    match shape {
-        Shape::Absent | Shape::List { length: 0, .. } => true,
-        Shape::Text(text) => text.is_empty(),
-        _ => false,
-    }
-}
-
-const fn is_text_only(shape: &Shape) -> bool {
-    matches!(shape, Shape::Absent | Shape::List { text_only: true, .. })
-}
-
-fn is_text_format(shape: &Shape) -> bool {
-    match shape {
-        Shape::Absent => true,
-        Shape::Object(kind) => kind.as_deref() == Some("text"),
-        _ => false,
-    }
-}
-
-fn is_no_choice(shape: &Shape) -> bool {
-    match shape {
-        Shape::Absent => true,
-        Shape::Text(text) => text == "none" || text == "auto",
-        _ => false,
-    }
+const fn switch(on: bool) -> Reasoning {
+    if on { Reasoning::On } else { Reasoning::Off }
 }

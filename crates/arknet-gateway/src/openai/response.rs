@@ -1,7 +1,8 @@
-use arknet_types::{FinishReason, ModelName, Usage};
+use arknet_types::{FinishReason, ModelName, ToolCall, Usage};
 use serde::Serialize;
 
-use crate::{ApiError, ListedModel, dialect::Dialect};
+use super::logprobs::{ChatLogprobs, TextLogprobs};
+use crate::{ApiError, Gathered, ListedModel, dialect::Dialect};
 
 /// Which endpoint answers, hence in which shape.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,26 +24,10 @@ pub struct Head {
     pub created: u64,
     /// The model that was asked for.
     pub model: ModelName,
-}
-
-/// A whole answer.
-#[derive(Clone, Debug)]
-pub struct Answered<'a> {
-    /// All of the text.
-    pub text: &'a str,
-    /// Why it ended.
-    pub finish: FinishReason,
-    /// What it took.
-    pub usage: Usage,
-}
-
-/// What a chunk of a stream brings.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Piece<'a> {
-    /// Who speaks. Chat only.
-    Role,
-    Text(&'a str),
-    End(FinishReason),
+    /// How many answers there are to each prompt.
+    pub n: usize,
+    /// What the answers to each prompt begin with, where that was asked for.
+    pub echo: Vec<String>,
 }
 
 impl Head {
@@ -57,96 +42,95 @@ impl Head {
 
     /// A whole answer as JSON.
     #[must_use]
-    pub fn answer_json(&self, answered: &Answered<'_>) -> Vec<u8> {
-        let finish_reason = Some(finish_reason(answered.finish));
-        let choice = match self.endpoint {
-            Endpoint::Chat => Choice::Message {
-                index: 0,
-                message: WholeMessage { role: "assistant", content: answered.text, refusal: None },
-                logprobs: None,
-                finish_reason,
+    pub fn answer_json(&self, answers: &[Gathered], with_logprobs: bool) -> Vec<u8> {
+        let choices: Vec<Choice<'_>> = answers
+            .iter()
+            .zip(0_u32..)
+            .map(|(answer, index)| match self.endpoint {
+                Endpoint::Chat => chat_choice(answer, index, with_logprobs),
+                Endpoint::Completion => self.text_choice(answer, index, with_logprobs),
+            })
+            .collect();
+        let usages: Vec<Usage> = answers.iter().map(|answer| answer.usage).collect();
+        let text: usize = answers.iter().map(|answer| answer.text.len()).sum();
+        let mut out = Vec::with_capacity(text + text / 8 + 768);
+        let envelope = Envelope {
+            id: &self.id,
+            object: match self.endpoint {
+                Endpoint::Chat => "chat.completion",
+                Endpoint::Completion => "text_completion",
             },
-            Endpoint::Completion => {
-                Choice::Text { text: answered.text, index: 0, logprobs: None, finish_reason }
-            }
+            created: self.created,
+            model: self.model.as_str(),
+            choices: &choices,
+            usage: total(&usages, self.n).into(),
+            system_fingerprint: None,
         };
-        let object = match self.endpoint {
-            Endpoint::Chat => "chat.completion",
-            Endpoint::Completion => "text_completion",
-        };
-        let usage = Some(Some(answered.usage.into()));
-        let mut out = Vec::with_capacity(answered.text.len() + answered.text.len() / 8 + 512);
-        write(&mut out, &self.object(object, &[choice], usage));
+        write(&mut out, &envelope);
         out
     }
 
-    /// Appends one server-sent event. `with_usage`: whether the stream ends with token counts, which
-    /// puts a null into every chunk before.
-    pub(crate) fn write_chunk(&self, out: &mut Vec<u8>, piece: Piece<'_>, with_usage: bool) {
-        let choice = match self.endpoint {
-            Endpoint::Chat => Choice::Delta {
-                index: 0,
-                delta: Delta::from(piece),
-                logprobs: None,
-                finish_reason: piece.finish_reason(),
-            },
-            Endpoint::Completion => Choice::Text {
-                text: piece.text(),
-                index: 0,
-                logprobs: None,
-                finish_reason: piece.finish_reason(),
-            },
-        };
-        let usage = with_usage.then_some(None);
-        event(out, |out| {
-            write(out, &self.object(self.chunk_object(), &[choice], usage));
-        });
+    /// The prompt that the answer of this index repeats.
+    pub(crate) fn echoed(&self, index: usize) -> &str {
+        self.echo.get(index / self.n.max(1)).map_or("", String::as_str)
     }
 
-    /// Appends the event that ends a stream with token counts.
-    pub(crate) fn write_usage(&self, out: &mut Vec<u8>, usage: Usage) {
-        let usage = Some(Some(usage.into()));
-        event(out, |out| {
-            write(out, &self.object(self.chunk_object(), &[], usage));
-        });
-    }
-
-    const fn chunk_object(&self) -> &'static str {
-        match self.endpoint {
-            Endpoint::Chat => "chat.completion.chunk",
-            Endpoint::Completion => "text_completion",
+    fn text_choice<'a>(&'a self, answer: &'a Gathered, index: u32, likely: bool) -> Choice<'a> {
+        let echo = self.echoed(index as usize);
+        let mut offset = echo.chars().count();
+        Choice::Text {
+            text: Joined(echo, &answer.text),
+            index,
+            logprobs: likely.then(|| TextLogprobs::new(&answer.logprobs, &mut offset)),
+            finish_reason: finish_reason(answer.finish),
         }
     }
+}
 
-    fn object<'a>(
-        &'a self,
-        object: &'static str,
-        choices: &'a [Choice<'a>],
-        usage: Option<Option<Counts>>,
-    ) -> Envelope<'a> {
-        Envelope {
-            id: &self.id,
-            object,
-            created: self.created,
-            model: self.model.as_str(),
-            choices,
-            usage,
-            system_fingerprint: None,
+fn chat_choice(answer: &Gathered, index: u32, with_logprobs: bool) -> Choice<'_> {
+    // Who only calls tools says nothing.
+    let silent = answer.text.is_empty() && !answer.tool_calls.is_empty();
+    Choice::Message {
+        index,
+        message: WholeMessage {
+            role: "assistant",
+            content: (!silent).then_some(&answer.text),
+            refusal: None,
+            reasoning_content: (!answer.reasoning.is_empty()).then_some(&answer.reasoning),
+            tool_calls: answer.tool_calls.iter().map(WireCall::from).collect(),
+        },
+        logprobs: with_logprobs.then(|| ChatLogprobs::new(&answer.logprobs)),
+        finish_reason: finish_reason(answer.finish),
+    }
+}
+
+/// What several answers took together. Those to the same prompt share its tokens.
+pub(crate) fn total(usages: &[Usage], n: usize) -> Usage {
+    let mut sum = Usage::default();
+    for same in usages.chunks(n.max(1)) {
+        sum.prompt_tokens = sum.prompt_tokens.saturating_add(same[0].prompt_tokens);
+        sum.cached_tokens = sum.cached_tokens.saturating_add(same[0].cached_tokens);
+        for one in same {
+            sum.completion_tokens = sum.completion_tokens.saturating_add(one.completion_tokens);
+            sum.reasoning_tokens = sum.reasoning_tokens.saturating_add(one.reasoning_tokens);
         }
     }
+    sum
 }
 
 /// Appends the event that ends a stream which failed. No `[DONE]` follows, so that the answer is
 /// not taken for complete.
 pub(crate) fn write_error(out: &mut Vec<u8>, error: &ApiError) {
-    event(out, |out| Dialect::OpenAi.write_error(error, out));
+    out.extend_from_slice(b"data: ");
+    Dialect::OpenAi.write_error(error, out);
+    out.extend_from_slice(b"\n\n");
 }
 
 /// The body of `GET /v1/models`.
 #[must_use]
-pub fn models_json(models: &[ListedModel], created: u64) -> Vec<u8> {
+pub fn models_json(models: &[ListedModel], opened: u64) -> Vec<u8> {
     let mut out = Vec::with_capacity(64 + 512 * models.len());
-    let data: Vec<_> = models.iter().map(|model| entry(model, created)).collect();
+    let data: Vec<_> = models.iter().map(|model| entry(model, opened)).collect();
     let list = List { object: "list", data: &data };
     write(&mut out, &list);
     out
@@ -154,59 +138,45 @@ pub fn models_json(models: &[ListedModel], created: u64) -> Vec<u8> {
 
 /// The body of `GET /v1/models/{id}`.
 #[must_use]
-pub fn model_json(model: &ListedModel, created: u64) -> Vec<u8> {
+pub fn model_json(model: &ListedModel, opened: u64) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
-    write(&mut out, &entry(model, created));
+    write(&mut out, &entry(model, opened));
     out
 }
 
-fn entry(model: &ListedModel, created: u64) -> Entry<'_> {
+fn entry(model: &ListedModel, opened: u64) -> Entry<'_> {
+    let about = &model.about;
     Entry {
         id: model.name.as_str(),
         object: "model",
-        created,
+        created: about.added_unix_s.unwrap_or(opened),
         owned_by: "arknet",
-        arknet: Where {
+        max_model_len: model.context_tokens,
+        arknet: Details {
             digest: model.digest.map(|digest| digest.to_string()),
             context_tokens: model.context_tokens,
+            capabilities: model.capabilities.names().collect(),
             local: model.local,
             peers: model.peers.iter().map(ToString::to_string).collect(),
             slots_free: model.slots_free,
+            architecture: about.architecture.as_deref(),
+            parameters: about.parameters,
+            quantization: about.quantization.as_deref(),
+            file_bytes: about.file_bytes,
+            embedding_dimensions: about.embedding_dimensions,
         },
     }
 }
 
-fn event(out: &mut Vec<u8>, json: impl FnOnce(&mut Vec<u8>)) {
-    out.extend_from_slice(b"data: ");
-    json(out);
-    out.extend_from_slice(b"\n\n");
-}
-
-fn write(out: &mut Vec<u8>, value: &impl Serialize) {
+pub(crate) fn write(out: &mut Vec<u8>, value: &impl Serialize) {
     serde_json::to_writer(out, value).expect("strings and numbers are always JSON");
 }
 
-const fn finish_reason(finish: FinishReason) -> &'static str {
+pub(crate) const fn finish_reason(finish: FinishReason) -> &'static str {
     match finish {
         FinishReason::Stop | FinishReason::StopSequence(_) => "stop",
         FinishReason::Length => "length",
         FinishReason::ToolCalls => "tool_calls",
-    }
-}
-
-impl<'a> Piece<'a> {
-    const fn text(self) -> &'a str {
-        match self {
-            Self::Text(text) => text,
-            Self::Role | Self::End(_) => "",
-        }
-    }
-
-    const fn finish_reason(self) -> Option<&'static str> {
-        match self {
-            Self::End(finish) => Some(finish_reason(finish)),
-            Self::Role | Self::Text(_) => None,
-        }
     }
 }
 
@@ -217,47 +187,36 @@ struct Envelope<'a> {
     created: u64,
     model: &'a str,
     choices: &'a [Choice<'a>],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<Option<Counts>>,
+    usage: Counts,
     system_fingerprint: Option<()>,
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Choice<'a> {
-    Delta {
-        index: u32,
-        delta: Delta<'a>,
-        logprobs: Option<()>,
-        finish_reason: Option<&'static str>,
-    },
     Message {
         index: u32,
         message: WholeMessage<'a>,
-        logprobs: Option<()>,
-        finish_reason: Option<&'static str>,
+        logprobs: Option<ChatLogprobs<'a>>,
+        finish_reason: &'static str,
     },
     Text {
-        text: &'a str,
+        text: Joined<'a>,
         index: u32,
-        logprobs: Option<()>,
-        finish_reason: Option<&'static str>,
+        logprobs: Option<TextLogprobs<'a>>,
+        finish_reason: &'static str,
     },
 }
 
-#[derive(Serialize)]
-struct Delta<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    role: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    content: Option<&'a str>,
-}
+/// Two texts as one.
+struct Joined<'a>(&'a str, &'a str);
 
-impl<'a> From<Piece<'a>> for Delta<'a> {
-    fn from(piece: Piece<'a>) -> Self {
-        Self {
-            role: matches!(piece, Piece::Role).then_some("assistant"),
-            content: (!matches!(piece, Piece::End(_))).then(|| piece.text()),
+impl Serialize for Joined<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0.is_empty() {
+            serializer.serialize_str(self.1)
+        } else {
+            serializer.collect_str(&format_args!("{}{}", self.0, self.1))
         }
     }
 }
@@ -265,15 +224,52 @@ impl<'a> From<Piece<'a>> for Delta<'a> {
 #[derive(Serialize)]
 struct WholeMessage<'a> {
     role: &'static str,
-    content: &'a str,
+    content: Option<&'a String>,
     refusal: Option<()>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reasoning_content: Option<&'a String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tool_calls: Vec<WireCall<'a>>,
 }
 
 #[derive(Serialize)]
-struct Counts {
+struct WireCall<'a> {
+    id: &'a str,
+    r#type: &'static str,
+    function: WireFunction<'a>,
+}
+
+#[derive(Serialize)]
+struct WireFunction<'a> {
+    name: &'a str,
+    arguments: &'a str,
+}
+
+impl<'a> From<&'a ToolCall> for WireCall<'a> {
+    fn from(call: &'a ToolCall) -> Self {
+        let function = WireFunction { name: &call.name, arguments: &call.arguments };
+        Self { id: &call.id, r#type: "function", function }
+    }
+}
+
+/// Token counts in the shape of chat completions, completions and embeddings.
+#[derive(Serialize)]
+pub(crate) struct Counts {
     prompt_tokens: u32,
     completion_tokens: u32,
     total_tokens: u64,
+    prompt_tokens_details: PromptDetails,
+    completion_tokens_details: CompletionDetails,
+}
+
+#[derive(Serialize)]
+struct PromptDetails {
+    cached_tokens: u32,
+}
+
+#[derive(Serialize)]
+struct CompletionDetails {
+    reasoning_tokens: u32,
 }
 
 impl From<Usage> for Counts {
@@ -282,6 +278,10 @@ impl From<Usage> for Counts {
             prompt_tokens: usage.prompt_tokens,
             completion_tokens: usage.completion_tokens,
             total_tokens: u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens),
+            prompt_tokens_details: PromptDetails { cached_tokens: usage.cached_tokens },
+            completion_tokens_details: CompletionDetails {
+                reasoning_tokens: usage.reasoning_tokens,
+            },
         }
     }
 }
@@ -298,14 +298,27 @@ struct Entry<'a> {
     object: &'static str,
     created: u64,
     owned_by: &'static str,
-    arknet: Where,
+    /// vLLM's name for the context length.
+    max_model_len: u32,
+    arknet: Details<'a>,
 }
 
 #[derive(Serialize)]
-struct Where {
+struct Details<'a> {
     digest: Option<String>,
     context_tokens: u32,
+    capabilities: Vec<&'static str>,
     local: bool,
     peers: Vec<String>,
     slots_free: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    architecture: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quantization: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    embedding_dimensions: Option<u32>,
 }

@@ -1,3 +1,4 @@
+use arknet_types::Input;
 use axum::{
     extract::{FromRequestParts, Path},
     response::Response,
@@ -5,11 +6,9 @@ use axum::{
 };
 use bytes::Bytes;
 
-use super::{
-    Answered, Asked, Endpoint, Head, chat, chunks::Chunks, completion, model_json, models_json,
-};
+use super::{Asked, Endpoint, Head, chat, chunks::Chunks, completion, model_json, models_json};
 use crate::{
-    ApiError, Ask,
+    ApiError,
     desk::{Call, Routes, json, route, unix_seconds},
     dialect::Dialect,
 };
@@ -36,20 +35,35 @@ async fn answer_completion(call: Call, body: Bytes) -> Result<Response, ApiError
 }
 
 async fn answer(call: Call, asked: Asked, endpoint: Endpoint) -> Result<Response, ApiError> {
-    let Asked { request, stream, include_usage } = asked;
+    let (stream, include_usage, echo) = (asked.stream, asked.include_usage, asked.echo);
+    let echoed = |input: &Input| match input {
+        Input::Text(text) if echo => Some(text.clone()),
+        _ => None,
+    };
+    let first = asked.requests.first().ok_or_else(|| ApiError::missing("prompt"))?;
+    let with_logprobs = first.logprobs.is_some();
     let head = Head {
         endpoint,
         id: Head::id(endpoint, &call.id.to_string()),
         created: unix_seconds(),
-        model: request.model.clone(),
+        model: first.model.clone(),
+        n: asked.n as usize,
+        echo: asked.requests.iter().filter_map(|request| echoed(&request.input)).collect(),
     };
-    let ask = Ask { infer: request, keep_alive: None };
+    let mut asks = asked.asks();
     if stream {
-        return call.stream(vec![ask], Box::new(Chunks { head, include_usage })).await;
+        let chunks = Chunks::new(head, asks.len(), include_usage);
+        return call.stream(asks, Box::new(chunks)).await;
     }
-    let whole = call.gather(ask).await?;
-    let answered = Answered { text: &whole.text, finish: whole.finish, usage: whole.usage };
-    Ok(json(head.answer_json(&answered)))
+    let answers = match (asks.pop(), asks.is_empty()) {
+        (Some(ask), true) => vec![call.gather(ask).await?],
+        (Some(ask), false) => {
+            asks.push(ask);
+            call.gather_all(asks).await?
+        }
+        (None, _) => vec![],
+    };
+    Ok(json(head.answer_json(&answers, with_logprobs)))
 }
 
 async fn list_models(call: Call, _: Bytes) -> Result<Response, ApiError> {
@@ -57,12 +71,16 @@ async fn list_models(call: Call, _: Bytes) -> Result<Response, ApiError> {
 }
 
 async fn show_model(mut call: Call, _: Bytes) -> Result<Response, ApiError> {
-    let Path(id) = Path::<String>::from_request_parts(&mut call.parts, &())
-        .await
-        .map_err(|_| ApiError::unknown_model(""))?;
+    let id = tail(&mut call).await.ok_or_else(|| ApiError::unknown_model(""))?;
     let models = call.models();
     let found = models.iter().find(|model| model.name.as_str() == id);
     found
         .map(|model| json(model_json(model, call.desk.opened)))
         .ok_or_else(|| ApiError::unknown_model(&id))
+}
+
+/// What the path ends in, where it can be read.
+async fn tail(call: &mut Call) -> Option<String> {
+    let path = Path::<String>::from_request_parts(&mut call.parts, &()).await;
+    path.ok().map(|Path(id)| id)
 }

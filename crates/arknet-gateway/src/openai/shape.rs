@@ -13,8 +13,7 @@ pub(crate) enum Shape {
     #[default]
     Absent,
     Bool(bool),
-    /// `{"type": ..}`; none when there is no type.
-    Object(Option<String>),
+    Object,
     Number(f64),
     /// Its length, and whether each item is the text `text`.
     List {
@@ -22,6 +21,45 @@ pub(crate) enum Shape {
         text_only: bool,
     },
     Text(String),
+}
+
+impl Shape {
+    pub(crate) const fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
+    }
+
+    pub(crate) const fn is_false(&self) -> bool {
+        matches!(self, Self::Absent | Self::Bool(false))
+    }
+
+    pub(crate) fn is_zero(&self) -> bool {
+        self.is_false() || *self == Self::Number(0.0)
+    }
+
+    pub(crate) fn is_one(&self) -> bool {
+        self.is_absent() || *self == Self::Number(1.0)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Absent | Self::List { length: 0, .. } => true,
+            Self::Text(text) => text.is_empty(),
+            _ => false,
+        }
+    }
+
+    pub(crate) const fn is_text_only(&self) -> bool {
+        matches!(self, Self::Absent | Self::List { text_only: true, .. })
+    }
+
+    /// A choice of functions that chooses none.
+    pub(crate) fn is_no_choice(&self) -> bool {
+        match self {
+            Self::Absent => true,
+            Self::Text(text) => text == "none" || text == "auto",
+            _ => false,
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Shape {
@@ -74,17 +112,7 @@ impl<'de> Visitor<'de> for Outline {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Shape, A::Error> {
-        let mut kind = None;
-        while let Some(key) = fields.next_key::<String>()? {
-            if key == "type" {
-                kind = match fields.next_value()? {
-                    Shape::Text(text) => Some(text),
-                    _ => None,
-                };
-            } else {
-                fields.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(Shape::Object(kind))
+        while fields.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Shape::Object)
     }
 }

@@ -1,21 +1,28 @@
 use arknet_types::{
-    FinishReason, InferRequest, Input, LogitBias, Message, ModelDigest, ModelName, PublicKey, Role,
-    Sampling, Usage,
-    limits::{LOGIT_BIASES_MAX, STOPS_MAX},
+    Chat, Format, Image, ImageFormat, InferRequest, Input, LogitBias, Message, ModelName, Part,
+    Profile, Reasoning, Role, Tool, ToolCall, ToolChoice,
+    limits::{FORMAT_BYTES_MAX, INPUT_BYTES_MAX, LOGIT_BIASES_MAX, STOPS_MAX},
 };
 use proptest::prelude::*;
 
 use super::*;
-use crate::{ApiError, ListedModel};
+use crate::{ApiError, CHOICES_MAX};
 
 fn hello() -> InferRequest {
-    InferRequest {
-        model: ModelName::new("m").unwrap(),
-        input: Input::Chat(vec![Message { role: Role::User, content: "hi".into() }]),
-        max_tokens: None,
-        stop: vec![],
-        sampling: Sampling::default(),
+    let chat = Chat::new(vec![Message::new(Role::User, "hi")]);
+    InferRequest::new(ModelName::new("m").unwrap(), Input::Chat(chat))
+}
+
+fn chat_of(request: &mut InferRequest) -> &mut Chat {
+    match &mut request.input {
+        Input::Chat(chat) => chat,
+        _ => panic!("a chat stays a chat"),
     }
+}
+
+fn one(asked: Asked) -> InferRequest {
+    let [request] = <[_; 1]>::try_from(asked.requests).unwrap();
+    request
 }
 
 /// The smallest chat body with `more` in front of it.
@@ -26,15 +33,15 @@ fn chat_body(more: &str) -> String {
 #[test]
 fn the_smallest_chat_has_openais_defaults() {
     let asked = chat(chat_body("").as_bytes()).unwrap();
-    assert_eq!(asked.request, hello());
     assert!(!asked.stream && !asked.include_usage);
-    assert_eq!(asked.request.sampling.temperature.to_bits(), 1.0_f32.to_bits());
+    assert_eq!(asked.n, 1);
+    assert_eq!(one(asked), hello());
 }
 
 #[test]
 fn every_parameter_is_mapped() {
     type Change = fn(&mut InferRequest);
-    let table: [(&str, Change); 22] = [
+    let table: [(&str, Change); 42] = [
         (r#""max_tokens":5"#, |r| r.max_tokens = Some(5)),
         (r#""max_completion_tokens":6"#, |r| r.max_tokens = Some(6)),
         (r#""max_tokens":5,"max_completion_tokens":6"#, |r| r.max_tokens = Some(6)),
@@ -60,12 +67,41 @@ fn every_parameter_is_mapped() {
             r.sampling.logit_bias =
                 vec![LogitBias { token: 5, bias: -100.0 }, LogitBias { token: 6, bias: 1.5 }];
         }),
+        (r#""logprobs":true"#, |r| r.logprobs = Some(0)),
+        (r#""logprobs":true,"top_logprobs":20"#, |r| r.logprobs = Some(20)),
+        (r#""profile":"exact""#, |r| r.profile = Profile::Exact),
+        (r#""profile":"default""#, |_| {}),
+        (r#""parallel_tool_calls":false"#, |r| chat_of(r).parallel_tool_calls = false),
+        (r#""reasoning_effort":"none""#, |r| chat_of(r).reasoning = Reasoning::Off),
+        (r#""reasoning_effort":"high""#, |r| chat_of(r).reasoning = Reasoning::On),
+        (r#""reasoning":{"enabled":false}"#, |r| chat_of(r).reasoning = Reasoning::Off),
+        (r#""enable_thinking":true"#, |r| chat_of(r).reasoning = Reasoning::On),
+        (r#""reasoning_effort":"high","chat_template_kwargs":{"enable_thinking":false}"#, |r| {
+            chat_of(r).reasoning = Reasoning::Off;
+        }),
+        (r#""response_format":{"type":"json_object"}"#, |r| r.format = Format::JsonObject),
+        (r#""response_format":{"type":"json_object","schema":{}}"#, |r| {
+            r.format = Format::JsonSchema("{}".into());
+        }),
+        (
+            r#""response_format":{"json_schema":{"name":"n","strict":true,"schema":{ "a":1}},"type":"json_schema"}"#,
+            |r| r.format = Format::JsonSchema("{ \"a\":1}".into()),
+        ),
+        (r#""json_schema":{"a":1}"#, |r| r.format = Format::JsonSchema("{\"a\":1}".into())),
+        (r#""guided_json":"{}""#, |r| r.format = Format::JsonSchema("{}".into())),
+        (r#""grammar":"root ::= \"a\"""#, |r| r.format = Format::Gbnf("root ::= \"a\"".into())),
+        (r#""grammar":"""#, |_| {}),
+        (r#""structured_outputs":{"regex":"a+"}"#, |r| r.format = Format::Regex("a+".into())),
+        (r#""structured_outputs":{"choice":["a.","b"]}"#, |r| {
+            r.format = Format::Regex(r"(a\.|b)".into());
+        }),
+        (r#""guided_grammar":"start: \"a\"""#, |r| r.format = Format::Lark("start: \"a\"".into())),
     ];
     for (json, change) in table {
         let mut expected = hello();
         change(&mut expected);
         let asked = chat(chat_body(&format!("{json},")).as_bytes()).unwrap();
-        assert_eq!(asked.request, expected, "{json}");
+        assert_eq!(one(asked), expected, "{json}");
     }
 }
 
@@ -118,8 +154,10 @@ fn messages_are_mapped() {
         (r#"{"role":"user","content":"\u00e9\ud83d\ude00\n"}"#, Role::User, "\u{e9}\u{1f600}\n"),
     ] {
         let body = format!(r#"{{"model":"m","messages":[{json}]}}"#);
-        let expected = Input::Chat(vec![Message { role, content: content.into() }]);
-        assert_eq!(chat(body.as_bytes()).unwrap().request.input, expected, "{json}");
+        let mut request = one(chat(body.as_bytes()).unwrap());
+        let [message] = &chat_of(&mut request).messages[..] else { panic!("one stays one") };
+        assert_eq!((message.role, message.text().as_str()), (role, content), "{json}");
+        assert_eq!(message.parts.len(), 1);
     }
 }
 
@@ -132,9 +170,9 @@ fn completions_are_mapped() {
         (r#"{"model":"m","prompt":"a","logprobs":null,"n":1}"#, "a", Some(16)),
     ];
     for (json, text, max_tokens) in table {
-        let asked = completion(json.as_bytes()).unwrap();
-        assert_eq!(asked.request.input, Input::Text(text.into()), "{json}");
-        assert_eq!(asked.request.max_tokens, max_tokens, "{json}");
+        let request = one(completion(json.as_bytes()).unwrap());
+        assert_eq!(request.input, Input::Text(text.into()), "{json}");
+        assert_eq!(request.max_tokens, max_tokens, "{json}");
     }
 }
 
@@ -142,14 +180,14 @@ fn completions_are_mapped() {
 fn what_changes_nothing_is_ignored() {
     for json in [
         r#""user":"somebody","metadata":{"a":"b"},"store":true,"service_tier":"auto""#,
-        r#""parallel_tool_calls":true,"tools":[],"tool_choice":"auto","functions":[],"function_call":"none""#,
+        r#""parallel_tool_calls":true,"tools":[],"tool_choice":"auto","functions":[],"function_call":"none","chat_template_kwargs":{},"reasoning_effort":null"#,
         r#""n":1,"logprobs":false,"top_logprobs":0,"modalities":["text"],"audio":null"#,
         r#""response_format":{"type":"text"},"web_search_options":null,"prediction":null"#,
         r#""n":null,"tools":null,"response_format":null,"logit_bias":null,"logit_bias2":{"a":[1,{}]}"#,
-        r#""prompt_cache_key":"k","safety_identifier":"s","reasoning_effort":"low","verbosity":"low""#,
+        r#""prompt_cache_key":"k","safety_identifier":"s","verbosity":"low","ignore_eos":false,"min_tokens":0"#,
     ] {
         assert_eq!(
-            chat(chat_body(&format!("{json},")).as_bytes()).unwrap().request,
+            one(chat(chat_body(&format!("{json},")).as_bytes()).unwrap()),
             hello(),
             "{json}"
         );
@@ -165,20 +203,20 @@ fn refused(result: Result<Asked, ApiError>) -> (u16, String, Option<&'static str
 #[test]
 fn what_cannot_be_done_is_refused_by_name() {
     for (json, param) in [
-        (r#""n":2"#, "n"),
-        (r#""n":0"#, "n"),
-        (r#""n":"1""#, "n"),
-        (r#""logprobs":true"#, "logprobs"),
-        (r#""top_logprobs":2"#, "top_logprobs"),
-        (r#""tools":[{"type":"function","function":{"name":"f"}}]"#, "tools"),
         (r#""functions":[{}]"#, "functions"),
-        (r#""tool_choice":"required""#, "tool_choice"),
         (r#""function_call":{"name":"f"}"#, "function_call"),
-        (r#""response_format":{"type":"json_object"}"#, "response_format"),
-        (r#""response_format":{"json_schema":{},"type":"json_schema"}"#, "response_format"),
         (r#""modalities":["text","audio"]"#, "modalities"),
+        (r#""moderation":{"model":"m"}"#, "moderation"),
         (r#""audio":{"voice":"v"}"#, "audio"),
         (r#""web_search_options":{}"#, "web_search_options"),
+        (r#""ignore_eos":true"#, "ignore_eos"),
+        (r#""min_tokens":5"#, "min_tokens"),
+        (r#""mirostat":2"#, "mirostat"),
+        (r#""typical_p":0.5"#, "typical_p"),
+        (r#""use_beam_search":true"#, "use_beam_search"),
+        (r#""chat_template_kwargs":{"secret":1}"#, "chat_template_kwargs"),
+        (r#""tools":[{"type":"custom","custom":{"name":"f"}}]"#, "tools[0].type"),
+        (r#""tool_choice":{"type":"custom"}"#, "tool_choice.type"),
     ] {
         let (status, at, code, _) = refused(chat(chat_body(&format!("{json},")).as_bytes()));
         assert_eq!(
@@ -189,10 +227,8 @@ fn what_cannot_be_done_is_refused_by_name() {
     }
     for (json, param) in [
         (r#""best_of":2"#, "best_of"),
-        (r#""echo":true"#, "echo"),
-        (r#""logprobs":0"#, "logprobs"),
+        (r#""echo":true,"logprobs":0"#, "logprobs"),
         (r#""suffix":"x""#, "suffix"),
-        (r#""n":2"#, "n"),
     ] {
         let body = format!(r#"{{{json},"model":"m","prompt":"p"}}"#);
         let (status, at, code, _) = refused(completion(body.as_bytes()));
@@ -208,11 +244,6 @@ fn what_cannot_be_done_is_refused_by_name() {
 fn content_that_is_no_text_is_refused_with_the_models_name() {
     for (json, param, word) in [
         (
-            r#"{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url","image_url":{"url":"u"}}]}"#,
-            "messages[0].content[1]",
-            "images",
-        ),
-        (
             r#"{"role":"user","content":[{"type":"input_audio","input_audio":{}}]}"#,
             "messages[0].content[0]",
             "sounds",
@@ -223,16 +254,6 @@ fn content_that_is_no_text_is_refused_with_the_models_name() {
             "files",
         ),
         (r#"{"role":"user","content":[{"type":"video_url"}]}"#, "messages[0].content[0]", "videos"),
-        (
-            r#"{"role":"assistant","content":null,"tool_calls":[{"id":"x"}]}"#,
-            "messages[0].tool_calls",
-            "tool calls",
-        ),
-        (
-            r#"{"role":"assistant","content":"","function_call":{"name":"f"}}"#,
-            "messages[0].function_call",
-            "function calls",
-        ),
         (r#"{"role":"assistant","content":"","audio":{"id":"a"}}"#, "messages[0].audio", "sounds"),
     ] {
         let body = format!(r#"{{"model":"Qwen/Q","messages":[{json}]}}"#);
@@ -334,9 +355,7 @@ fn what_is_missing_or_out_of_bounds_is_named() {
         let (status, at, ..) = refused(chat(body.as_bytes()));
         assert_eq!((status, at.as_str()), (400, param), "{body}");
     }
-    for body in
-        [r#"{"model":"m"}"#, r#"{"model":"m","prompt":[]}"#, r#"{"model":"m","prompt":["a","b"]}"#]
-    {
+    for body in [r#"{"model":"m"}"#, r#"{"model":"m","prompt":[]}"#] {
         let (status, at, ..) = refused(completion(body.as_bytes()));
         assert_eq!((status, at.as_str()), (400, "prompt"), "{body}");
     }
@@ -346,7 +365,7 @@ fn what_is_missing_or_out_of_bounds_is_named() {
 
 #[test]
 fn an_input_beyond_the_frame_is_too_large() {
-    let long = "a".repeat(arknet_types::limits::REQUEST_FRAME_BYTES_MAX / 2 + 1);
+    let long = "a".repeat(INPUT_BYTES_MAX + 1);
     let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{long}"}}]}}"#);
     let (status, at, code, _) = refused(chat(body.as_bytes()));
     assert_eq!((status, at.as_str(), code), (413, "messages", Some("too_large")));
@@ -373,103 +392,182 @@ fn what_is_no_json_object_is_refused() {
     assert_eq!(refused(chat(deep.as_bytes())).0, 400);
 }
 
-fn head(endpoint: Endpoint) -> Head {
-    Head {
-        endpoint,
-        id: Head::id(endpoint, "1f"),
-        created: 7,
-        model: ModelName::new("arknet/tiny").unwrap(),
+const TOOL: &str = r#"{"type":"function","function":{"name":"f","description":"d","strict":true,"parameters":{"type":"object"}}}"#;
+
+fn tool(name: &str) -> Tool {
+    Tool {
+        name: name.into(),
+        description: Some("d".into()),
+        parameters: r#"{"type":"object"}"#.into(),
     }
 }
 
-const USAGE: Usage = Usage { prompt_tokens: 3, completion_tokens: 4 };
-
 #[test]
-fn answers_have_openais_shape() {
-    let answered =
-        Answered { text: "say \"hi\"\n\u{e9}", finish: FinishReason::Length, usage: USAGE };
-    for (endpoint, golden) in [
+fn tools_are_mapped() {
+    let two = format!("[{TOOL},{}]", TOOL.replace("\"f\"", "\"g\""));
+    for (choice, names, expected) in [
+        ("null", "fg", ToolChoice::Auto),
+        (r#""auto""#, "fg", ToolChoice::Auto),
+        (r#""none""#, "fg", ToolChoice::None),
+        (r#""required""#, "fg", ToolChoice::Required),
+        (r#"{"type":"function","function":{"name":"g"}}"#, "fg", ToolChoice::Named("g".into())),
         (
-            Endpoint::Chat,
-            r#"{"id":"chatcmpl-1f","object":"chat.completion","created":7,"model":"arknet/tiny","choices":[{"index":0,"message":{"role":"assistant","content":"say \"hi\"\n<e>","refusal":null},"logprobs":null,"finish_reason":"length"}],"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7},"system_fingerprint":null}"#,
-        ),
-        (
-            Endpoint::Completion,
-            r#"{"id":"cmpl-1f","object":"text_completion","created":7,"model":"arknet/tiny","choices":[{"text":"say \"hi\"\n<e>","index":0,"logprobs":null,"finish_reason":"length"}],"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7},"system_fingerprint":null}"#,
+            r#"{"type":"allowed_tools","allowed_tools":{"mode":"required","tools":[{"type":"function","function":{"name":"g"}}]}}"#,
+            "g",
+            ToolChoice::Required,
         ),
     ] {
-        let json = String::from_utf8(head(endpoint).answer_json(&answered)).unwrap();
-        assert_eq!(json, golden.replace("<e>", "\u{e9}"));
+        let body = chat_body(&format!(r#""tools":{two},"tool_choice":{choice},"#));
+        let mut request = one(chat(body.as_bytes()).unwrap());
+        let chat = chat_of(&mut request);
+        let expected_tools: Vec<Tool> = names.chars().map(|name| tool(&name.to_string())).collect();
+        assert_eq!(chat.tools, expected_tools, "{choice}");
+        assert_eq!(chat.tool_choice, expected);
     }
+    let bare = r#""tools":[{"type":"function","function":{"name":"f"}}],"#;
+    let mut request = one(chat(chat_body(bare).as_bytes()).unwrap());
+    assert_eq!(chat_of(&mut request).tools[0].parameters, r#"{"type":"object","properties":{}}"#);
 }
 
 #[test]
-fn chunks_have_openais_shape() {
-    for (endpoint, piece, with_usage, golden) in [
-        (
-            Endpoint::Chat,
-            Piece::Role,
-            false,
-            r#"{"id":"chatcmpl-1f","object":"chat.completion.chunk","created":7,"model":"arknet/tiny","choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}],"system_fingerprint":null}"#,
-        ),
-        (
-            Endpoint::Chat,
-            Piece::Text("a"),
-            true,
-            r#"{"id":"chatcmpl-1f","object":"chat.completion.chunk","created":7,"model":"arknet/tiny","choices":[{"index":0,"delta":{"content":"a"},"logprobs":null,"finish_reason":null}],"usage":null,"system_fingerprint":null}"#,
-        ),
-        (
-            Endpoint::Chat,
-            Piece::End(FinishReason::Stop),
-            false,
-            r#"{"id":"chatcmpl-1f","object":"chat.completion.chunk","created":7,"model":"arknet/tiny","choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}],"system_fingerprint":null}"#,
-        ),
-        (
-            Endpoint::Completion,
-            Piece::Text("a"),
-            false,
-            r#"{"id":"cmpl-1f","object":"text_completion","created":7,"model":"arknet/tiny","choices":[{"text":"a","index":0,"logprobs":null,"finish_reason":null}],"system_fingerprint":null}"#,
-        ),
-        (
-            Endpoint::Completion,
-            Piece::End(FinishReason::Length),
-            false,
-            r#"{"id":"cmpl-1f","object":"text_completion","created":7,"model":"arknet/tiny","choices":[{"text":"","index":0,"logprobs":null,"finish_reason":"length"}],"system_fingerprint":null}"#,
-        ),
+fn tools_that_make_no_sense_are_refused_by_name() {
+    let many = vec![TOOL; 513].join(",");
+    let deep = format!("{}1{}", "{\"a\":".repeat(65), "}".repeat(65));
+    for (json, param) in [
+        (r#""tools":{}"#.to_owned(), "tools"),
+        (r#""tools":["f"]"#.to_owned(), "tools[0]"),
+        (r#""tools":[{}]"#.to_owned(), "tools[0].type"),
+        (r#""tools":[{"type":"function"}]"#.to_owned(), "tools[0].function"),
+        (r#""tools":[{"type":"function","function":{}}]"#.to_owned(), "tools[0].function.name"),
+        (TOOL.replace("\"f\"", "\"a b\""), "tools"),
+        (TOOL.replace(r#"{"type":"object"}"#, "[]"), "tools[0].function.parameters"),
+        (TOOL.replace(r#"{"type":"object"}"#, &deep), "tools[0].function.parameters"),
+        (many, "tools"),
+        (r#""tool_choice":"required""#.to_owned(), "tool_choice"),
+        (r#""tool_choice":"sometimes""#.to_owned(), "tool_choice"),
+        (r#""tool_choice":5"#.to_owned(), "tool_choice"),
+        (r#""tool_choice":{"type":"function"}"#.to_owned(), "tool_choice.function"),
+        (r#""tool_choice":{"type":"function","function":{"name":"g"}}"#.to_owned(), "tool_choice"),
     ] {
-        let mut out = Vec::new();
-        head(endpoint).write_chunk(&mut out, piece, with_usage);
-        assert_eq!(String::from_utf8(out).unwrap(), format!("data: {golden}\n\n"));
+        let json = if json.starts_with('{') { format!("\"tools\":[{json}]") } else { json };
+        let (status, at, _, message) = refused(chat(chat_body(&format!("{json},")).as_bytes()));
+        assert_eq!((status, at.as_str()), (400, param), "{json}: {message}");
     }
-    let mut out = Vec::new();
-    head(Endpoint::Chat).write_usage(&mut out, USAGE);
-    assert_eq!(
-        String::from_utf8(out).unwrap(),
-        "data: {\"id\":\"chatcmpl-1f\",\"object\":\"chat.completion.chunk\",\"created\":7,\"model\":\"arknet/tiny\",\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4,\"total_tokens\":7},\"system_fingerprint\":null}\n\n"
-    );
 }
 
 #[test]
-fn models_are_listed_in_openais_shape() {
-    let model = ListedModel {
-        name: ModelName::new("Qwen/Q").unwrap(),
-        digest: ModelDigest([0xab; 32]),
-        context_tokens: 4096,
-        local: false,
-        peers: vec![PublicKey([0; 32])],
-        slots_free: 2,
+fn calls_thoughts_and_pictures_of_earlier_turns_are_mapped() {
+    let body = r#"{"model":"m","messages":[
+        {"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url","image_url":{"url":"data:image/png;base64,iVBORw0KGgo=","detail":"low"}},{"type":"text","text":"b"}]},
+        {"role":"assistant","content":null,"reasoning_content":"r","tool_calls":[{"id":"i","type":"function","function":{"name":"f","arguments":"{\"a\":1}"}},{"id":"j","function":{"name":"f","arguments":""}}]},
+        {"role":"tool","tool_call_id":"i","content":"x"}]}"#;
+    let mut request = one(chat(body.as_bytes()).unwrap());
+    let image = Image { format: ImageFormat::Png, bytes: b"\x89PNG\r\n\x1a\n".into() };
+    let call = |id: &str, arguments: &str| ToolCall {
+        id: id.into(),
+        name: "f".into(),
+        arguments: arguments.into(),
     };
-    let digest = "ab".repeat(32);
-    let peer = PublicKey([0; 32]).peer_id();
-    let golden = format!(
-        r#"{{"id":"Qwen/Q","object":"model","created":7,"owned_by":"arknet","arknet":{{"digest":"sha256:{digest}","context_tokens":4096,"local":false,"peers":["{peer}"],"slots_free":2}}}}"#
-    );
-    assert_eq!(String::from_utf8(model_json(&model, 7)).unwrap(), golden);
-    assert_eq!(
-        String::from_utf8(models_json(&[model], 7)).unwrap(),
-        format!(r#"{{"object":"list","data":[{golden}]}}"#)
-    );
-    assert_eq!(models_json(&[], 7), br#"{"object":"list","data":[]}"#);
+    let expected = [
+        Message {
+            parts: vec![Part::Text("a".into()), Part::Image(image), Part::Text("b".into())],
+            ..Message::new(Role::User, "")
+        },
+        Message {
+            parts: vec![],
+            reasoning: Some("r".into()),
+            tool_calls: vec![call("i", r#"{"a":1}"#), call("j", "{}")],
+            ..Message::new(Role::Assistant, "")
+        },
+        Message { tool_call_id: Some("i".into()), ..Message::new(Role::Tool, "x") },
+    ];
+    assert_eq!(chat_of(&mut request).messages, expected);
+    let image = |url: &str| {
+        format!(
+            r#"{{"role":"user","content":[{{"type":"image_url","image_url":{{"url":"{url}"}}}}]}}"#
+        )
+    };
+    let call = |arguments: &str| {
+        format!(
+            r#"{{"role":"assistant","tool_calls":[{{"id":"i","function":{{"name":"f","arguments":{arguments}}}}}]}}"#
+        )
+    };
+    let arguments = "messages[0].tool_calls[0].function.arguments";
+    for (message, param) in [
+        (image("http://169.254.169.254/latest"), "messages[0].content[0].image_url"),
+        (image("data:image/png;base64,AAAA"), "messages[0].content[0].image_url"),
+        (call("\"[]\""), arguments),
+        (call("\"{\""), arguments),
+        (call("{}"), arguments),
+        (r#"{"role":"assistant","tool_calls":[]}"#.into(), "messages[0].content"),
+        (
+            r#"{"role":"assistant","content":"","function_call":{"name":"f"}}"#.into(),
+            "messages[0].function_call",
+        ),
+    ] {
+        let body = format!(r#"{{"model":"m","messages":[{message}]}}"#);
+        let (status, at, ..) = refused(chat(body.as_bytes()));
+        assert_eq!((status, at.as_str()), (400, param), "{message}");
+    }
+}
+
+#[test]
+fn forms_that_make_no_sense_are_refused_by_name() {
+    let bomb = format!(r#""json_schema":{{"a":"{}"}}"#, "x".repeat(FORMAT_BYTES_MAX));
+    let deep = format!("\"json_schema\":{}1{}", "{\"a\":".repeat(65), "}".repeat(65));
+    for (json, status, param) in [
+        (r#""response_format":{"type":"xml"}"#, 400, "response_format.type"),
+        (r#""response_format":{}"#, 400, "response_format.type"),
+        (r#""response_format":"json""#, 400, "response_format"),
+        (
+            r#""response_format":{"type":"json_schema","json_schema":{"schema":[]}}"#,
+            400,
+            "response_format.json_schema.schema",
+        ),
+        (r#""guided_json":"[]""#, 400, "guided_json"),
+        (r#""guided_json":5"#, 400, "guided_json"),
+        (r#""grammar":"a ::= b","guided_regex":"a""#, 400, "guided_regex"),
+        (r#""profile":"fast""#, 400, "profile"),
+        (r#""reasoning_effort":"some""#, 400, "reasoning_effort"),
+        (r#""logprobs":5"#, 400, "logprobs"),
+        (r#""top_logprobs":2"#, 400, "top_logprobs"),
+        (r#""logprobs":true,"top_logprobs":21"#, 400, "top_logprobs"),
+        (&bomb, 413, "response_format"),
+        (&deep, 400, "json_schema"),
+    ] {
+        let (found, at, _, message) = refused(chat(chat_body(&format!("{json},")).as_bytes()));
+        assert_eq!((found, at.as_str()), (status, param), "{message}");
+    }
+}
+
+#[test]
+fn several_answers_are_several_requests() {
+    let asked = chat(chat_body(r#""n":3,"seed":-1,"#).as_bytes()).unwrap();
+    let seeds: Vec<_> = asked.asks().iter().map(|ask| ask.infer.sampling.seed).collect();
+    assert_eq!(seeds, [Some(u64::MAX), Some(0), Some(1)]);
+    let asked = completion(br#"{"model":"m","prompt":["a","b"],"n":2,"echo":true}"#).unwrap();
+    assert!(asked.echo);
+    let inputs: Vec<_> = asked.asks().into_iter().map(|ask| ask.infer.input).collect();
+    assert_eq!(inputs, ["a", "a", "b", "b"].map(|text| Input::Text(text.into())));
+    let most = format!(r#""n":{CHOICES_MAX},"#);
+    assert!(chat(chat_body(&most).as_bytes()).is_ok());
+    let long = "a".repeat(INPUT_BYTES_MAX / 2);
+    let copies =
+        format!(r#"{{"n":16,"model":"m","messages":[{{"role":"user","content":"{long}"}}]}}"#);
+    for body in [
+        chat_body(&format!(r#""n":{},"#, CHOICES_MAX + 1)),
+        chat_body(r#""n":0,"#),
+        chat_body(r#""n":"1","#),
+        copies,
+    ] {
+        assert_eq!(refused(chat(body.as_bytes())).1, "n");
+    }
+    let prompts = |count: usize| vec![r#""a""#; count].join(",");
+    let body = |prompts: &str| format!(r#"{{"model":"m","n":1,"prompt":[{prompts}]}}"#);
+    assert!(completion(body(&prompts(64)).as_bytes()).is_ok());
+    assert_eq!(refused(completion(body(&prompts(65)).as_bytes())).1, "prompt");
+    let body = body(&prompts(9)).replace("\"n\":1", "\"n\":2");
+    assert_eq!(refused(completion(body.as_bytes())).1, "n");
 }
 
 /// Pieces of JSON that make up almost requests.
@@ -510,8 +608,9 @@ proptest! {
         ));
         match chat(body.as_bytes()) {
             Ok(asked) => {
-                prop_assert_eq!(asked.request.check(), Ok(()));
-                prop_assert_eq!(asked.request.sampling.seed.map(u64::cast_signed), Some(seed));
+                let request = one(asked);
+                prop_assert_eq!(request.check(), Ok(()));
+                prop_assert_eq!(request.sampling.seed.map(u64::cast_signed), Some(seed));
             }
             Err(error) => prop_assert!(error.param().is_some()),
         }

@@ -33,7 +33,13 @@ async fn a_chat_is_answered_whole() {
     );
     assert_eq!(
         json["usage"],
-        json!({"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7})
+        json!({
+            "prompt_tokens": 3,
+            "completion_tokens": 4,
+            "total_tokens": 7,
+            "prompt_tokens_details": {"cached_tokens": 1},
+            "completion_tokens_details": {"reasoning_tokens": 0},
+        })
     );
     let asked = door.script.last.lock().unwrap().take().unwrap();
     assert_eq!(asked.sampling.seed, Some(u64::MAX));

@@ -220,6 +220,7 @@ fn replies(request: &InferRequest) -> Vec<Reply> {
             ]
         }
         Input::Count(_) => vec![done(FinishReason::Stop, request.input_bytes(), 0)],
+        Input::File { .. } => vec![Reply::Refused(refusal(RefusalCode::Unsupported))],
     }
 }
 
