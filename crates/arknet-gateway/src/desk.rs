@@ -3,7 +3,7 @@
 use std::{
     future::{Future, poll_fn},
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use arknet_types::{ModelName, Refusal, Reply};
@@ -184,6 +184,11 @@ impl Call {
             return Ok(());
         }
         Err(ApiError::from_key(&KeyError::Model).about("model"))
+    }
+
+    /// How long the first piece of an answer took that was gathered.
+    pub(crate) fn first_piece(&self) -> Duration {
+        self.trail.first_piece().unwrap_or_default()
     }
 
     /// The models that can be asked with this key.

@@ -8,7 +8,8 @@
 //!
 //! Nothing a user wrote is logged, and nothing about the user is part of what is dispatched.
 
-mod anthropic;
+pub mod anthropic;
+mod arguments;
 mod body;
 mod desk;
 mod dialect;
@@ -24,9 +25,10 @@ mod json;
 mod keys;
 mod limits;
 mod observe;
-mod ollama;
+pub mod ollama;
 pub mod openai;
 mod picture;
+mod rfc3339;
 mod server;
 mod stall;
 mod trail;

@@ -1,6 +1,18 @@
-use crate::desk::Routes;
+//! Ollama's API as pure functions: JSON to requests, replies to lines and JSON. Only `routes` and
+//! `pull` do more.
 
-/// The routes of Ollama's API.
-pub(crate) fn routes() -> Routes {
-    Routes::new()
-}
+mod answer;
+mod catalog;
+mod error;
+mod lifetime;
+mod moment;
+mod pull;
+mod request;
+mod routes;
+mod wire;
+
+pub use request::{Asked, Embed, Named, Task, chat, embed, embeddings, generate, named};
+pub(crate) use routes::routes;
+
+#[cfg(test)]
+mod tests;

@@ -101,6 +101,11 @@ impl Trail {
         record.peer = Some(peer);
     }
 
+    /// When the first piece came, from the beginning of the request.
+    pub(crate) fn first_piece(&self) -> Option<std::time::Duration> {
+        self.state().record.first_piece
+    }
+
     pub(crate) fn peer(&self) -> Option<PublicKey> {
         self.state().record.peer
     }

@@ -118,22 +118,26 @@ impl Events {
     }
 
     fn delta(&self, delta: Delta<'_>, out: &mut Vec<u8>) {
-        event(out, "content_block_delta", &BlockDelta {
-            r#type: "content_block_delta",
-            index: self.index(),
-            delta,
-        });
+        event(
+            out,
+            "content_block_delta",
+            &BlockDelta { r#type: "content_block_delta", index: self.index(), delta },
+        );
     }
 
     fn start(&mut self, open: Open, block: Block<'_>, out: &mut Vec<u8>) {
         self.close(out);
         self.open = open;
         self.next += 1;
-        event(out, "content_block_start", &BlockStart {
-            r#type: "content_block_start",
-            index: self.index(),
-            content_block: block,
-        });
+        event(
+            out,
+            "content_block_start",
+            &BlockStart {
+                r#type: "content_block_start",
+                index: self.index(),
+                content_block: block,
+            },
+        );
     }
 
     fn close(&mut self, out: &mut Vec<u8>) {
@@ -186,11 +190,15 @@ impl Events {
     fn end(&mut self, finish: FinishReason, usage: Usage, out: &mut Vec<u8>) {
         self.close(out);
         let (stop_reason, stop_sequence) = self.head.stop_reason(finish, self.called);
-        event(out, "message_delta", &MessageDelta {
-            r#type: "message_delta",
-            delta: Ending { stop_reason, stop_sequence },
-            usage: Counts::whole(usage),
-        });
+        event(
+            out,
+            "message_delta",
+            &MessageDelta {
+                r#type: "message_delta",
+                delta: Ending { stop_reason, stop_sequence },
+                usage: Counts::whole(usage),
+            },
+        );
         out.extend_from_slice(b"event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n");
         self.ended = true;
     }

@@ -71,7 +71,10 @@ mod tests {
     fn what_is_there_is_named_within_a_limit() {
         let name = |n: usize| ModelName::new(format!("m{n}")).unwrap();
         assert_eq!(unknown_model("x", &[]), "model: x");
-        assert_eq!(unknown_model("x", &[name(1), name(2)]), "model: x is not here; there are m1, m2");
+        assert_eq!(
+            unknown_model("x", &[name(1), name(2)]),
+            "model: x is not here; there are m1, m2"
+        );
         let many: Vec<_> = (0..=NAMES_MAX).map(name).collect();
         assert!(unknown_model("x", &many).ends_with("m18, m19, .."));
     }

@@ -1,6 +1,6 @@
 use arknet_types::{
-    Chat, Format, Image, InferRequest, Input, Message, ModelName, Part, Reasoning,
-    Role, Sampling, ToolCall, limits::STOPS_MAX,
+    Chat, Format, Image, InferRequest, Input, Message, ModelName, Part, Reasoning, Role, Sampling,
+    ToolCall, limits::STOPS_MAX,
 };
 
 use super::{

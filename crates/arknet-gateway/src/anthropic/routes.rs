@@ -3,7 +3,11 @@ use axum::{response::Response, routing::post};
 use bytes::Bytes;
 
 use super::{
-    Head, answer::{Events, count_json}, count_tokens, error::explain, messages,
+    Head,
+    answer::{Events, count_json},
+    count_tokens,
+    error::explain,
+    messages,
 };
 use crate::{
     ApiError,

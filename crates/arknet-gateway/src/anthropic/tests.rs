@@ -132,10 +132,7 @@ fn blocks_become_messages() {
         {"role": "assistant", "content": "begun "}
     ]}));
     let roles: Vec<_> = chat.messages.iter().map(|m| m.role.as_str()).collect();
-    assert_eq!(
-        roles,
-        ["user", "assistant", "tool", "tool", "user", "system", "user", "assistant"]
-    );
+    assert_eq!(roles, ["user", "assistant", "tool", "tool", "user", "system", "user", "assistant"]);
     let first = &chat.messages[0];
     assert_eq!(first.parts[0], Part::Text("a\nb".into()));
     assert!(matches!(&first.parts[1], Part::Image(_)));
@@ -270,7 +267,9 @@ fn mistakes_are_named() {
             400,
         ),
         (
-            content(json!([{"type": "document", "source": {"type": "base64", "data": "JVBERg=="}}])),
+            content(
+                json!([{"type": "document", "source": {"type": "base64", "data": "JVBERg=="}}]),
+            ),
             "messages[0].content[0].source",
             400,
         ),
@@ -490,11 +489,13 @@ fn check(stream: &str) -> String {
             "message_start" | "ping" => {}
             "content_block_start" => {
                 assert_eq!((open, data["index"].as_u64()), (None, Some(next)));
-                open = Some(data["content_block"]["type"].as_str().unwrap().to_owned())
-                    .map(|kind| match kind.as_str() {
-                        "text" => "text_delta",
-                        "thinking" => "thinking_delta",
-                        _ => "input_json_delta",
+                open =
+                    Some(data["content_block"]["type"].as_str().unwrap().to_owned()).map(|kind| {
+                        match kind.as_str() {
+                            "text" => "text_delta",
+                            "thinking" => "thinking_delta",
+                            _ => "input_json_delta",
+                        }
                     });
                 next += 1;
             }

@@ -1,7 +1,10 @@
 use arknet_types::{Tool, ToolChoice, limits::TOOLS_MAX};
 
 use super::wire::{ChoiceKind, WireChoice, WireTool};
-use crate::{ApiError, json::{Object, RawObject}};
+use crate::{
+    ApiError,
+    json::{Object, RawObject},
+};
 
 /// Arguments of the tools that clients run but name by a type alone.
 const BASH: &str = r#"{"type":"object","properties":{"command":{"type":"string","description":"The command to run."},"restart":{"type":"boolean","description":"Whether to start the shell anew."}}}"#;

@@ -6,8 +6,8 @@ use arknet_types::{Capabilities, ModelName, Usage};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::moment::{Watch, nanos, rfc3339};
-use crate::{Gathered, ListedModel, LoadedModel};
+use super::moment::{Watch, nanos};
+use crate::{Gathered, ListedModel, LoadedModel, rfc3339::rfc3339};
 
 /// The release of Ollama whose API this door follows. Clients compare it with what they need.
 const VERSION: &str = "0.13.5";

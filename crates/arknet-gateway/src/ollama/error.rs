@@ -1,4 +1,4 @@
-use crate::{ApiError};
+use crate::ApiError;
 
 /// A model that is not here, in the words for which Ollama's clients pull it.
 pub(super) fn unknown_model(name: &str) -> ApiError {

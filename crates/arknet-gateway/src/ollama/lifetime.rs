@@ -17,7 +17,8 @@ pub(super) fn keep_alive(wish: Option<Lifetime>) -> Result<Option<KeepAlive>, Ap
         Some(Lifetime::Text(text)) => seconds(text.trim()),
     };
     let seconds = seconds.filter(|seconds| seconds.is_finite()).ok_or_else(|| {
-        let message = "keep_alive is a number of seconds or a duration such as \"5m\" or \"1h30m\".";
+        let message =
+            "keep_alive is a number of seconds or a duration such as \"5m\" or \"1h30m\".";
         ApiError::parameter("keep_alive", message)
     })?;
     Ok(Some(if seconds == 0.0 {

@@ -1,6 +1,6 @@
 use arknet_types::{
-    Chat, Format, InferRequest, Input, Message, ModelName, Part, Reasoning,
-    Role, Sampling, Tool, ToolCall, limits::STOPS_MAX,
+    Chat, Format, InferRequest, Input, Message, ModelName, Part, Reasoning, Role, Sampling, Tool,
+    ToolCall, limits::STOPS_MAX,
 };
 use serde_json::value::RawValue;
 
@@ -184,11 +184,7 @@ fn keep(model: ModelName, wish: Option<Lifetime>, stream: bool) -> Result<Asked,
     Ok(Asked { task: Task::Keep(model, keep), stream })
 }
 
-fn finish(
-    infer: InferRequest,
-    wish: Option<Lifetime>,
-    stream: bool,
-) -> Result<Asked, ApiError> {
+fn finish(infer: InferRequest, wish: Option<Lifetime>, stream: bool) -> Result<Asked, ApiError> {
     let keep_alive = keep_alive(wish)?;
     infer.check().map_err(ApiError::from_refusal)?;
     Ok(Asked { task: Task::Infer(Box::new(Ask { infer, keep_alive })), stream })

@@ -14,10 +14,13 @@ use serde_json::{Value, json};
 use super::{
     Task,
     answer::{Endpoint, Head, Lines},
-    catalog, chat, embed, embeddings, generate, named, pull,
+    catalog, chat, embed, embeddings, generate,
     moment::Watch,
+    named, pull,
 };
-use crate::{About, ApiError, Ask, Gathered, KeepAlive, ListedModel, LoadedModel, Pull, encode::Encode};
+use crate::{
+    About, ApiError, Ask, Gathered, KeepAlive, ListedModel, LoadedModel, Pull, encode::Encode,
+};
 
 fn with(base: Value, fields: Value) -> Vec<u8> {
     let mut body = base;
@@ -57,7 +60,10 @@ fn the_plainest_requests() {
     assert_eq!((sampling.temperature, sampling.top_k, sampling.top_p), (0.8, 40, 0.9));
     assert_eq!((sampling.seed, ask.infer.max_tokens, ask.keep_alive), (None, None, None));
     let chat = conversation(json!({}));
-    assert_eq!((chat.messages, chat.reasoning), (vec![Message::new(Role::User, "hi")], Reasoning::Auto));
+    assert_eq!(
+        (chat.messages, chat.reasoning),
+        (vec![Message::new(Role::User, "hi")], Reasoning::Auto)
+    );
     let ask = infer(generate(&prompt(json!({"system": "s", "context": [1, 2]}))));
     let Input::Chat(chat) = ask.infer.input else { panic!() };
     let said = [Message::new(Role::System, "s"), Message::new(Role::User, "hi")];
@@ -205,7 +211,9 @@ fn mistakes_are_named() {
         (one(json!({"role": "user", "content": []})), "messages[0].content", 400),
         (one(json!({"role": "user", "images": ["PHN2Zz4="]})), "messages[0].images[0]", 400),
         (
-            one(json!({"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]})),
+            one(
+                json!({"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}),
+            ),
             "messages[0].tool_calls[0].function.arguments",
             400,
         ),
@@ -221,7 +229,11 @@ fn mistakes_are_named() {
         (json!({"keep_alive": "soon"}), "keep_alive", 400),
         (json!({"keep_alive": []}), "keep_alive", 400),
         (json!({"logprobs": true, "top_logprobs": 21}), "logprobs", 400),
-        (json!({"tools": [{"function": {"name": "f", "parameters": 1}}]}), "tools[0].function.parameters", 400),
+        (
+            json!({"tools": [{"function": {"name": "f", "parameters": 1}}]}),
+            "tools[0].function.parameters",
+            400,
+        ),
         (json!({"tools": [{"function": {"name": "no name"}}]}), "", 400),
     ] {
         let words = fields.to_string();
@@ -483,9 +495,8 @@ fn vectors_are_shortened_to_length_one() {
         ..Gathered::new(PublicKey([0; 32]))
     };
     let name = ModelName::new("a").unwrap();
-    let told = |dimensions| {
-        value(&catalog::embed_json(&name, Some(&gathered), dimensions, &watch()))
-    };
+    let told =
+        |dimensions| value(&catalog::embed_json(&name, Some(&gathered), dimensions, &watch()));
     assert_eq!(
         told(None),
         json!({
@@ -497,7 +508,10 @@ fn vectors_are_shortened_to_length_one() {
     assert_eq!(shortened["embeddings"][1], json!([0.0, 0.0]));
     assert!((shortened["embeddings"][0][0].as_f64().unwrap() - 0.6).abs() < 1e-6);
     assert_eq!(told(Some(9))["embeddings"][0], json!([3.0, 4.0, 12.0]));
-    assert_eq!(value(&catalog::embedding_json(Some(&gathered))), json!({"embedding": [3.0, 4.0, 12.0]}));
+    assert_eq!(
+        value(&catalog::embedding_json(Some(&gathered))),
+        json!({"embedding": [3.0, 4.0, 12.0]})
+    );
     assert_eq!(value(&catalog::embedding_json(None)), json!({"embedding": []}));
 }
 

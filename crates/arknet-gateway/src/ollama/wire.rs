@@ -174,7 +174,10 @@ impl<'de> Deserialize<'de> for Whole {
                 Ok(Whole(i64::try_from(value).unwrap_or(i64::MAX)))
             }
 
-            #[expect(clippy::cast_possible_truncation, reason = "it has no fraction, and saturates")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "it has no fraction, and saturates"
+            )]
             fn visit_f64<E: Error>(self, value: f64) -> Result<Whole, E> {
                 if value.fract() == 0.0 {
                     return Ok(Whole(value as i64));

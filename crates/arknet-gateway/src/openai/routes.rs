@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::{Asked, Endpoint, Head, chat, chunks::Chunks, completion, model_json, models_json};
 use crate::{
-    ApiError,
+    ApiError, anthropic,
     desk::{Call, Routes, json, route, unix_seconds},
     dialect::Dialect,
 };
@@ -67,7 +67,11 @@ async fn answer(call: Call, asked: Asked, endpoint: Endpoint) -> Result<Response
 }
 
 async fn list_models(call: Call, _: Bytes) -> Result<Response, ApiError> {
-    Ok(json(models_json(&call.models(), call.desk.opened)))
+    let (models, opened) = (call.models(), call.desk.opened);
+    if anthropic::is_asked(&call.parts.headers) {
+        return Ok(json(anthropic::models_json(&models, opened)));
+    }
+    Ok(json(models_json(&models, opened)))
 }
 
 async fn show_model(mut call: Call, _: Bytes) -> Result<Response, ApiError> {
@@ -75,7 +79,12 @@ async fn show_model(mut call: Call, _: Bytes) -> Result<Response, ApiError> {
     let models = call.models();
     let found = models.iter().find(|model| model.name.as_str() == id);
     found
-        .map(|model| json(model_json(model, call.desk.opened)))
+        .map(|model| match call.desk.opened {
+            opened if anthropic::is_asked(&call.parts.headers) => {
+                json(anthropic::model_json(model, opened))
+            }
+            opened => json(model_json(model, opened)),
+        })
         .ok_or_else(|| ApiError::unknown_model(&id))
 }
 
