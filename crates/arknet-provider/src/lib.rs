@@ -4,7 +4,10 @@
 //! and a way to cancel. It knows nothing of peers, wallets or money. Nothing in this crate writes a
 //! prompt or a completion to a log or a disk.
 
+pub mod child;
+pub mod fleet;
 mod generation;
+pub mod limits;
 mod model;
 
 pub use generation::{Generation, Seat};

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use arknet_types::{Capabilities, InferRequest, ModelDigest, ModelName, Refusal};
+use borsh::{BorshDeserialize, BorshSerialize};
 use tokio::sync::watch;
 
 use crate::Generation;
@@ -17,10 +18,16 @@ pub trait Provider: Send + Sync + 'static {
     /// Starts answering and returns at once, or refuses. Never blocks, so it may be called from an
     /// async task. More than [`ModelInfo::slots`] generations at a time are refused as busy.
     fn generate(&self, request: InferRequest) -> Result<Generation, Refusal>;
+
+    /// Numbers about itself, in a form that whoever started it knows. Never anything a user wrote.
+    /// Called from an async task now and then; must not block.
+    fn stats(&self) -> Vec<u8> {
+        Vec::new()
+    }
 }
 
 /// A model a provider serves.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(BorshDeserialize, BorshSerialize, Clone, Debug, Eq, PartialEq)]
 pub struct ModelInfo {
     /// What requests call it.
     pub name: ModelName,
@@ -37,7 +44,7 @@ pub struct ModelInfo {
 }
 
 /// What people like to know of a model. None is unknown.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(BorshDeserialize, BorshSerialize, Clone, Debug, Default, Eq, PartialEq)]
 pub struct ModelDetails {
     /// The kind of network, as in the file: `qwen3`, `llama`.
     pub architecture: Option<String>,

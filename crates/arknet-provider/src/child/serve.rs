@@ -1,0 +1,297 @@
+use std::{
+    collections::HashMap,
+    future::poll_fn,
+    io,
+    os::fd::{AsFd, OwnedFd},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    thread,
+};
+
+use arknet_types::{InferRequest, Refusal, RefusalCode, Reply, limits::REFUSAL_DETAIL_BYTES_MAX};
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::{Errno, fcntl_dupfd_cloexec},
+    process::{Signal, getpid, kill_process},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::unix::pipe,
+    sync::Notify,
+};
+
+use super::protocol::{FrameBuffer, FromChild, ToChild, VERSION, put, put_reply};
+use crate::{
+    Generation, Provider,
+    limits::{
+        FRAME_FROM_CHILD_BYTES_MAX, FRAME_TO_CHILD_BYTES_MAX, REPLIES_UNREAD_MAX, STATS_BYTES_MAX,
+    },
+};
+
+/// Is the process of one model until the node closes the channel or dies: takes standard input and
+/// output for itself, opens the model the node names and answers its requests. To be called first
+/// thing in `main`, outside of any runtime; what prints later prints to standard error.
+pub fn run<F>(open: F) -> io::Result<()>
+where
+    F: FnOnce(Vec<u8>) -> Result<Arc<dyn Provider>, String> + Send + 'static,
+{
+    let (input, output) = take_stdio()?;
+    end_with(&input)?;
+    be_first_to_go();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let served = runtime.block_on(async {
+        let _signals = leave_signals_to_the_node()?;
+        serve(input, output, open).await
+    });
+    // Not waiting for the model: it may be in the middle of a long step that nobody needs.
+    runtime.shutdown_background();
+    served
+}
+
+/// Standard input and output for the channel alone. Whoever writes to standard output from now on,
+/// native code included, writes to standard error, and whoever reads finds nothing.
+fn take_stdio() -> io::Result<(OwnedFd, OwnedFd)> {
+    let input = fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+    let output = fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
+    rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
+    Ok((input, output))
+}
+
+/// Ends this process as soon as the other end of `input` is closed, by the node or by its death.
+fn end_with(input: &OwnedFd) -> io::Result<()> {
+    let input = fcntl_dupfd_cloexec(input.as_fd(), 3)?;
+    let wait = move || {
+        // Asks for nothing: a hang-up is told always, and unread bytes do not wake this thread.
+        let mut watched = [PollFd::new(&input, PollFlags::empty())];
+        while let Ok(0) | Err(Errno::INTR) = poll(&mut watched, None) {}
+        // Killed, not exited: exit handlers of native libraries do not expect their own threads to
+        // be at work, and may hang.
+        let _ = kill_process(getpid(), Signal::KILL);
+    };
+    thread::Builder::new().name("end-with-node".into()).spawn(wait)?;
+    Ok(())
+}
+
+/// When memory runs out on the machine this process goes before the node does.
+fn be_first_to_go() {
+    // Where there is no such file the system has no such choice.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "900");
+}
+
+/// Signals to the whole group or service are the node's to handle: it lets running work end first.
+fn leave_signals_to_the_node() -> io::Result<[tokio::signal::unix::Signal; 3]> {
+    use tokio::signal::unix::{SignalKind, signal};
+    Ok([
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::hangup())?,
+    ])
+}
+
+/// Opens the model the node names and answers its requests, until the node closes `input`.
+pub async fn serve<F>(input: OwnedFd, output: OwnedFd, open: F) -> io::Result<()>
+where
+    F: FnOnce(Vec<u8>) -> Result<Arc<dyn Provider>, String> + Send + 'static,
+{
+    let mut input = pipe::Receiver::from_owned_fd(input)?;
+    let output = pipe::Sender::from_owned_fd(output)?;
+    let mut frames = FrameBuffer::new(FRAME_TO_CHILD_BYTES_MAX);
+    let shared = Arc::new(Shared::default());
+    let writer = tokio::spawn(write(Arc::clone(&shared), output));
+    let provider = match read_frame(&mut input, &mut frames).await? {
+        Some(ToChild::Open { version, setup }) => open_model(version, setup, open).await,
+        Some(_) => return Err(io::Error::other("the first frame does not open a model")),
+        None => return Ok(()),
+    };
+    let provider = match provider {
+        Ok((provider, info)) => {
+            shared.send(&FromChild::Opened(Box::new(info)))?;
+            provider
+        }
+        Err(mut words) => {
+            while words.len() > REFUSAL_DETAIL_BYTES_MAX {
+                words.pop();
+            }
+            shared.send(&FromChild::OpenFailed(words))?;
+            // The node reads the words and closes the channel.
+            while read_frame(&mut input, &mut frames).await?.is_some() {}
+            return Ok(());
+        }
+    };
+    while let Some(frame) = read_frame(&mut input, &mut frames).await? {
+        shared.handle(frame, &*provider)?;
+    }
+    writer.abort();
+    Ok(())
+}
+
+async fn read_frame(
+    input: &mut pipe::Receiver,
+    frames: &mut FrameBuffer,
+) -> io::Result<Option<ToChild>> {
+    loop {
+        if let Some(frame) = frames.take().map_err(io::Error::other)? {
+            return Ok(Some(frame));
+        }
+        if input.read_buf(frames.space()).await? == 0 {
+            return Ok(None);
+        }
+    }
+}
+
+async fn open_model<F>(
+    version: u16,
+    setup: Vec<u8>,
+    open: F,
+) -> Result<(Arc<dyn Provider>, crate::ModelInfo), String>
+where
+    F: FnOnce(Vec<u8>) -> Result<Arc<dyn Provider>, String> + Send + 'static,
+{
+    if version != VERSION {
+        return Err("the program was updated while the node runs; restart the node".into());
+    }
+    let provider = tokio::task::spawn_blocking(|| open(setup))
+        .await
+        .map_err(|_| "opening the model panicked")??;
+    let info = provider.models().borrow().first().cloned();
+    Ok((provider, info.ok_or("the model is not there")?))
+}
+
+/// Sends what has gathered, as much as there is in one write.
+async fn write(shared: Arc<Shared>, mut output: pipe::Sender) {
+    let mut bytes = Vec::new();
+    loop {
+        shared.has_output.notified().await;
+        std::mem::swap(&mut bytes, &mut shared.lock().output);
+        if output.write_all(&bytes).await.is_err() {
+            // The node is gone; the end of the input says so too.
+            return;
+        }
+        bytes.clear();
+    }
+}
+
+#[derive(Default)]
+struct Shared {
+    calls: Mutex<Calls>,
+    has_output: Notify,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(&self, frame: &FromChild) -> io::Result<()> {
+        put(&mut self.lock().output, frame, FRAME_FROM_CHILD_BYTES_MAX)
+            .map_err(io::Error::other)?;
+        self.has_output.notify_one();
+        Ok(())
+    }
+
+    fn handle(self: &Arc<Self>, frame: ToChild, provider: &dyn Provider) -> io::Result<()> {
+        match frame {
+            ToChild::Open { .. } => return Err(io::Error::other("a second model to open")),
+            ToChild::Run { id, request } => self.run(id, *request, provider),
+            // The place is free before the next frame is looked at: it may be a request that
+            // counts on it.
+            ToChild::Cancel { id } => self.lock().cancel(id),
+            ToChild::Credit { id, replies } => self.lock().credit(id, replies),
+            ToChild::Stats => {
+                let mut stats = provider.stats();
+                if stats.len() > STATS_BYTES_MAX {
+                    stats.clear();
+                }
+                self.send(&FromChild::Stats(stats))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn run(self: &Arc<Self>, id: u64, request: InferRequest, provider: &dyn Provider) {
+        match provider.generate(request) {
+            Ok(generation) => {
+                self.lock().open(id, generation);
+                let shared = Arc::clone(self);
+                tokio::spawn(poll_fn(move |cx| shared.poll_call(id, cx)));
+            }
+            Err(refusal) => {
+                put_reply(&mut self.lock().output, id, Reply::Refused(refusal));
+                self.has_output.notify_one();
+            }
+        }
+    }
+
+    fn poll_call(&self, id: u64, cx: &mut Context<'_>) -> Poll<()> {
+        let mut calls = self.lock();
+        let before = calls.output.len();
+        let poll = calls.poll(id, cx);
+        if calls.output.len() > before {
+            self.has_output.notify_one();
+        }
+        poll
+    }
+}
+
+/// The requests at work, and what they have to say. Their output is bounded by their credit.
+#[derive(Default)]
+struct Calls {
+    open: HashMap<u64, Call>,
+    output: Vec<u8>,
+}
+
+struct Call {
+    generation: Generation,
+    /// Replies that the node has room for.
+    credit: u32,
+    /// Who polls this call, to be told of credit or of its end.
+    waker: Option<Waker>,
+}
+
+impl Calls {
+    fn open(&mut self, id: u64, generation: Generation) {
+        self.open.insert(id, Call { generation, credit: REPLIES_UNREAD_MAX, waker: None });
+    }
+
+    fn cancel(&mut self, id: u64) {
+        if let Some(Call { waker: Some(waker), .. }) = self.open.remove(&id) {
+            waker.wake();
+        }
+    }
+
+    fn credit(&mut self, id: u64, replies: u32) {
+        let Some(call) = self.open.get_mut(&id) else {
+            return;
+        };
+        call.credit = call.credit.saturating_add(replies);
+        if let Some(waker) = call.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Takes all replies that are ready and paid for. Ready when the call is over.
+    fn poll(&mut self, id: u64, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(call) = self.open.get_mut(&id) else {
+            return Poll::Ready(());
+        };
+        while call.credit > 0 {
+            let reply = match call.generation.poll_next(cx) {
+                Poll::Ready(Some(reply)) => reply,
+                Poll::Ready(None) => {
+                    let words = "the model stopped before the answer was complete";
+                    Reply::Refused(Refusal::new(RefusalCode::ProviderFailed, words))
+                }
+                Poll::Pending => break,
+            };
+            call.credit -= 1;
+            let is_end = matches!(reply, Reply::Done { .. } | Reply::Refused(_));
+            if put_reply(&mut self.output, id, reply).is_some() || is_end {
+                self.open.remove(&id);
+                return Poll::Ready(());
+            }
+        }
+        call.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
