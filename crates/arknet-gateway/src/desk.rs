@@ -3,7 +3,7 @@
 use std::{
     future::{Future, poll_fn},
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use arknet_types::{ModelName, Refusal, Reply};
@@ -155,7 +155,7 @@ where
             response
         }
         Err(error) => {
-            let response = dialect.refuse(&error);
+            let response = dialect.refuse_request(&error, &id.to_string());
             let (status, code) = (response.status().as_u16(), error.stable_code());
             tracing::debug!(request = %id, status, code, "not answered");
             trail.decided(status, code);
@@ -186,9 +186,9 @@ impl Call {
         Err(ApiError::from_key(&KeyError::Model).about("model"))
     }
 
-    /// How long the first piece of an answer took that was gathered.
-    pub(crate) fn first_piece(&self) -> Duration {
-        self.trail.first_piece().unwrap_or_default()
+    /// When the first piece of the answer came.
+    pub(crate) fn first_piece(&self) -> Option<Instant> {
+        self.trail.first_piece()
     }
 
     /// The models that can be asked with this key.

@@ -50,6 +50,10 @@ impl Dialect {
 
     /// Appends a failure as JSON.
     pub(crate) fn write_error(self, error: &ApiError, out: &mut Vec<u8>) {
+        self.write(error, None, out);
+    }
+
+    fn write(self, error: &ApiError, request_id: Option<&str>, out: &mut Vec<u8>) {
         let written = match self {
             Self::OpenAi => serde_json::to_writer(
                 out,
@@ -70,6 +74,7 @@ impl Dialect {
                         r#type: anthropic_type(self.status(error)),
                         message: &error.message,
                     },
+                    request_id,
                 },
             ),
             Self::Ollama => serde_json::to_writer(out, &Ollama { error: &error.message }),
@@ -79,8 +84,17 @@ impl Dialect {
 
     /// A failure as a whole response.
     pub(crate) fn refuse(self, error: &ApiError) -> Response {
+        self.response(error, None)
+    }
+
+    /// The same, for a request that has an id.
+    pub(crate) fn refuse_request(self, error: &ApiError, id: &str) -> Response {
+        self.response(error, Some(id))
+    }
+
+    fn response(self, error: &ApiError, request_id: Option<&str>) -> Response {
         let mut body = Vec::with_capacity(256);
-        self.write_error(error, &mut body);
+        self.write(error, request_id, &mut body);
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status(error);
         let headers = response.headers_mut();
@@ -139,6 +153,8 @@ struct OpenAiFields<'a> {
 struct Anthropic<'a> {
     r#type: &'static str,
     error: AnthropicFields<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
 }
 
 #[derive(Serialize)]

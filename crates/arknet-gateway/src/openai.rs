@@ -10,12 +10,15 @@ mod request;
 mod response;
 mod routes;
 mod shape;
+mod tokens;
 mod tools;
+mod vectors;
 
-pub(crate) use crate::json::{Object, object as parse_object};
 pub use request::{Asked, chat, completion};
 pub use response::{Endpoint, Head, model_json, models_json};
 pub(crate) use routes::routes;
+pub use tokens::{detokenize, text_json, tokenize, tokens_json};
+pub use vectors::{EmbeddingsAsked, RerankAsked, embeddings, embeddings_json, rerank, rerank_json};
 
 #[cfg(test)]
 mod answer_tests;

@@ -101,9 +101,9 @@ impl Trail {
         record.peer = Some(peer);
     }
 
-    /// When the first piece came, from the beginning of the request.
-    pub(crate) fn first_piece(&self) -> Option<std::time::Duration> {
-        self.state().record.first_piece
+    /// When the first piece came.
+    pub(crate) fn first_piece(&self) -> Option<Instant> {
+        self.state().record.first_piece.map(|elapsed| self.started + elapsed)
     }
 
     pub(crate) fn peer(&self) -> Option<PublicKey> {

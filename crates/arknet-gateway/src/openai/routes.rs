@@ -1,4 +1,4 @@
-use arknet_types::Input;
+use arknet_types::{Capabilities, Input, ModelName};
 use axum::{
     extract::{FromRequestParts, Path},
     response::Response,
@@ -6,18 +6,31 @@ use axum::{
 };
 use bytes::Bytes;
 
-use super::{Asked, Endpoint, Head, chat, chunks::Chunks, completion, model_json, models_json};
+use super::{
+    Asked, EmbeddingsAsked, Endpoint, Head, RerankAsked, chat, chunks::Chunks, completion,
+    detokenize, embeddings, embeddings_json, model_json, models_json, rerank, rerank_json,
+    text_json, tokenize, tokens_json,
+};
 use crate::{
-    ApiError, anthropic,
+    ApiError, Ask, anthropic,
     desk::{Call, Routes, json, route, unix_seconds},
     dialect::Dialect,
 };
 
-/// The routes of OpenAI's API.
+/// The routes of OpenAI's API, and those that other servers put beside it.
 pub(crate) fn routes() -> Routes {
+    let ranks = || post(route(Dialect::OpenAi, "rerank", rank));
     Routes::new()
         .route("/v1/chat/completions", post(route(Dialect::OpenAi, "chat", answer_chat)))
         .route("/v1/completions", post(route(Dialect::OpenAi, "completion", answer_completion)))
+        .route("/v1/embeddings", post(route(Dialect::OpenAi, "embeddings", embed)))
+        .route("/v1/rerank", ranks())
+        .route("/v1/reranking", ranks())
+        .route("/v2/rerank", ranks())
+        .route("/rerank", ranks())
+        .route("/reranking", ranks())
+        .route("/tokenize", post(route(Dialect::OpenAi, "tokenize", split)))
+        .route("/detokenize", post(route(Dialect::OpenAi, "detokenize", join)))
         .route("/v1/models", get(route(Dialect::OpenAi, "models", list_models)))
         .route("/v1/models/{*id}", get(route(Dialect::OpenAi, "model", show_model)))
 }
@@ -64,6 +77,46 @@ async fn answer(call: Call, asked: Asked, endpoint: Endpoint) -> Result<Response
         (None, _) => vec![],
     };
     Ok(json(head.answer_json(&answers, with_logprobs)))
+}
+
+async fn embed(call: Call, body: Bytes) -> Result<Response, ApiError> {
+    let EmbeddingsAsked { request, base64, dimensions } = embeddings(&body)?;
+    drop(body);
+    let model = request.model.clone();
+    let whole = call.gather(Ask::new(request)).await?;
+    embeddings_json(&model, whole, base64, dimensions).map(json)
+}
+
+async fn rank(call: Call, body: Bytes) -> Result<Response, ApiError> {
+    let RerankAsked { request, top_n, return_documents } = rerank(&body)?;
+    drop(body);
+    let model = request.model.clone();
+    let documents = match &request.input {
+        Input::Rerank { documents, .. } if return_documents => documents.clone(),
+        _ => vec![],
+    };
+    let whole = call.gather(Ask::new(request)).await?;
+    Ok(json(rerank_json(&call.id.to_string(), &model, &whole, top_n, &documents)))
+}
+
+async fn split(call: Call, body: Bytes) -> Result<Response, ApiError> {
+    let request = tokenize(&body, only(&call).as_ref())?;
+    let whole = call.gather(Ask::new(request)).await?;
+    Ok(json(tokens_json(&whole.tokens)))
+}
+
+async fn join(call: Call, body: Bytes) -> Result<Response, ApiError> {
+    let request = detokenize(&body, only(&call).as_ref())?;
+    let whole = call.gather(Ask::new(request)).await?;
+    Ok(json(text_json(&whole.text)))
+}
+
+/// The only model that knows tokens, for clients of servers that have one model.
+fn only(call: &Call) -> Option<ModelName> {
+    let mut models = call.models();
+    models.retain(|model| model.capabilities.contains(Capabilities::TOKENIZE));
+    let model = models.pop()?;
+    models.is_empty().then_some(model.name)
 }
 
 async fn list_models(call: Call, _: Bytes) -> Result<Response, ApiError> {

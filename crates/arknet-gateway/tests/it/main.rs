@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod anthropic;
 mod client;
 mod door;
 mod endpoints;
 mod errors;
 mod hostile;
+mod ollama;
 mod script;
 mod streams;
