@@ -83,7 +83,12 @@ async fn answer(
                 call.stream(vec![*ask], Box::new(Lines::new(head))).await
             } else {
                 let gathered = call.gather(*ask).await;
-                gathered.map(|gathered| json(head.whole_json(&gathered, call.first_piece())))
+                gathered.map(|gathered| {
+                    let first = call
+                        .first_piece()
+                        .map_or_else(Duration::default, |at| head.watch.until(at));
+                    json(head.whole_json(&gathered, first))
+                })
             };
             answered.map_err(|error| in_words(error, name.as_str()))
         }
