@@ -48,7 +48,13 @@ async fn measure_all() -> io::Result<()> {
     fleet.child = options;
     let fleet = Fleet::start(fleet);
     fleet
-        .add(FleetModel { info: info(), memory_bytes: 1, setup: vec![], is_pinned: true })
+        .add(FleetModel {
+            info: info(),
+            memory_bytes: 1,
+            resident_bytes_max: None,
+            setup: vec![],
+            is_pinned: true,
+        })
         .map_err(io::Error::other)?;
     let here = Nothing::new();
     for _ in 0..2 {

@@ -18,7 +18,7 @@ use arknet_types::{InferRequest, ModelName, Refusal, RefusalCode, Reply};
 use bytes::Bytes;
 use tokio::{
     sync::{Notify, mpsc, oneshot, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -46,6 +46,8 @@ pub struct FleetOptions {
     pub patience: Duration,
     /// How a model whose process fails is tried again.
     pub restarts: Restarts,
+    /// How often the memory that processes really take is looked at.
+    pub memory_check_every: Duration,
 }
 
 impl FleetOptions {
@@ -64,6 +66,7 @@ impl FleetOptions {
             keep_alive: KeepAlive::For(Duration::from_secs(300)),
             patience: Duration::from_secs(5),
             restarts: Restarts::default(),
+            memory_check_every: Duration::from_secs(2),
         }
     }
 }
@@ -75,6 +78,9 @@ pub struct FleetModel {
     pub info: ModelInfo,
     /// What it takes in memory with all its slots.
     pub memory_bytes: u64,
+    /// Memory of its process, as the system counts it, beyond which it is taken to leak and is
+    /// ended. Where none is said, or the system does not tell, the system itself sets the bound.
+    pub resident_bytes_max: Option<u64>,
     /// What its process is told, in a form that the process knows.
     pub setup: Vec<u8>,
     /// Whether it is loaded at once and stays.
@@ -127,6 +133,7 @@ impl Fleet {
         });
         let inner = Arc::new(Inner {
             child: options.child,
+            memory_check_every: options.memory_check_every,
             state: Mutex::new(State {
                 policy,
                 members: HashMap::new(),
@@ -148,12 +155,12 @@ impl Fleet {
 
     /// Takes a model on.
     pub fn add(&self, model: FleetModel) -> Result<(), FleetError> {
-        let FleetModel { info, memory_bytes, setup, is_pinned } = model;
+        let FleetModel { info, memory_bytes, resident_bytes_max, setup, is_pinned } = model;
         let place = PolicyModel { memory_bytes, slots: info.slots, is_pinned };
         let name = info.name.clone();
         self.inner.change(|state, now| {
             let actions = state.policy.add(now, name.clone(), place)?;
-            let member = Member { info, setup, child: None, stranded: vec![] };
+            let member = Member { info, setup, resident_bytes_max, child: None, stranded: vec![] };
             state.members.insert(name, member);
             Ok(actions)
         })
@@ -269,6 +276,7 @@ impl Drop for Fleet {
 
 struct Inner {
     child: ChildOptions,
+    memory_check_every: Duration,
     state: Mutex<State>,
     models: watch::Sender<Arc<[ModelInfo]>>,
     /// Told whenever a model may have changed its place.
@@ -292,6 +300,7 @@ struct State {
 struct Member {
     info: ModelInfo,
     setup: Vec<u8>,
+    resident_bytes_max: Option<u64>,
     child: Option<Arc<Child>>,
     /// Requests that came when the process had just ended.
     stranded: Vec<Orphan>,
@@ -540,16 +549,28 @@ impl Inner {
 
     /// Is there for one process of a model, from its start to its end.
     async fn host(self: Arc<Self>, name: ModelName) {
-        let setup = self.lock().members.get(&name).map(|member| member.setup.clone());
+        let (setup, resident_bytes_max) = match self.lock().members.get(&name) {
+            Some(member) => (member.setup.clone(), member.resident_bytes_max),
+            None => (vec![], None),
+        };
         let opened = tokio::select! {
-            opened = Child::open(&self.child, setup.unwrap_or_default()) => opened,
+            opened = Child::open(&self.child, setup) => opened,
             () = self.stop.cancelled() => return,
         };
         let failed = match opened {
             Ok((child, exit)) if child.info().name == name => {
-                tracing::info!(model = %name, process = child.process_id(), "model loaded");
+                let process = child.process_id();
+                tracing::info!(model = %name, process, "model loaded");
                 self.loaded(&name, child);
-                let ended = exit.wait().await;
+                let exit = exit.wait();
+                tokio::pin!(exit);
+                let ended = tokio::select! {
+                    ended = &mut exit => ended,
+                    () = self.outgrown(process, resident_bytes_max) => {
+                        self.end(&name);
+                        Ended { how: "it took more memory than it may".into(), ..exit.await }
+                    }
+                };
                 return self.gone(&name, ended);
             }
             Ok((child, exit)) => {
@@ -560,6 +581,24 @@ impl Inner {
             Err(error) => error.to_string(),
         };
         self.gone(&name, Ended { how: failed, orphans: vec![] });
+    }
+
+    /// Returns when a process has taken more memory than it may.
+    async fn outgrown(&self, process: u32, resident_bytes_max: Option<u64>) {
+        let Some(max) = resident_bytes_max else {
+            return std::future::pending().await;
+        };
+        let mut check = interval(self.memory_check_every);
+        check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while resident_bytes(process).is_none_or(|bytes| bytes <= max) {
+            check.tick().await;
+        }
+    }
+
+    fn end(&self, name: &ModelName) {
+        if let Some(child) = self.lock().members.get(name).and_then(|m| m.child.as_ref()) {
+            child.end();
+        }
     }
 
     fn loaded(self: &Arc<Self>, name: &ModelName, child: Child) {

@@ -295,3 +295,76 @@ impl Calls {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use arknet_types::{FinishReason, Usage};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::limits::CREDIT_STEP;
+
+    fn text() -> Reply {
+        Reply::Text { text: "a".into(), tokens: 1 }
+    }
+
+    fn sent(calls: &mut Calls) -> Vec<FromChild> {
+        let mut frames = FrameBuffer::new(FRAME_FROM_CHILD_BYTES_MAX);
+        frames.space().extend_from_slice(&std::mem::take(&mut calls.output));
+        std::iter::from_fn(|| frames.take().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_call_takes_no_more_replies_than_the_node_has_room_for() {
+        let mut calls = Calls::default();
+        let (tx, rx) = mpsc::channel(200);
+        calls.open(1, Generation::from_channel(rx));
+        for _ in 0..100 {
+            tx.try_send(text()).unwrap();
+        }
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(calls.poll(1, &mut cx).is_pending());
+        assert_eq!(sent(&mut calls).len(), REPLIES_UNREAD_MAX as usize);
+        assert!(calls.poll(1, &mut cx).is_pending());
+        assert!(calls.output.is_empty());
+        calls.credit(1, CREDIT_STEP);
+        // Credit for what is over, or never was, is nothing.
+        calls.credit(2, u32::MAX);
+        assert!(calls.poll(1, &mut cx).is_pending());
+        assert_eq!(sent(&mut calls).len(), CREDIT_STEP as usize);
+        let done = Reply::Done { finish: FinishReason::Stop, usage: Usage::default() };
+        tx.try_send(done.clone()).unwrap();
+        calls.credit(1, 64);
+        assert!(calls.poll(1, &mut cx).is_ready());
+        assert_eq!(sent(&mut calls).last(), Some(&FromChild::Reply { id: 1, reply: done }));
+        assert!(calls.open.is_empty());
+    }
+
+    #[test]
+    fn cancelling_drops_the_generation_at_once_and_what_cannot_be_sent_ends_it() {
+        let mut calls = Calls::default();
+        let mut cx = Context::from_waker(Waker::noop());
+        let (tx, rx) = mpsc::channel(1);
+        calls.open(1, Generation::from_channel(rx));
+        assert!(calls.poll(1, &mut cx).is_pending());
+        calls.cancel(1);
+        assert!(tx.is_closed());
+        assert!(calls.poll(1, &mut cx).is_ready() && calls.output.is_empty());
+        let (tx, rx) = mpsc::channel(1);
+        calls.open(2, Generation::from_channel(rx));
+        tx.try_send(Reply::Scores(vec![f32::INFINITY - f32::INFINITY])).unwrap();
+        assert!(calls.poll(2, &mut cx).is_ready());
+        assert!(tx.is_closed());
+        let [FromChild::Reply { id: 2, reply: Reply::Refused(_) }] = sent(&mut calls)[..] else {
+            panic!("no refusal");
+        };
+    }
+
+    #[tokio::test]
+    async fn a_program_of_another_version_opens_nothing() {
+        let opened = open_model(VERSION + 1, vec![], |_| panic!("opened")).await;
+        assert!(opened.is_err_and(|words| words.contains("restart the node")));
+    }
+}

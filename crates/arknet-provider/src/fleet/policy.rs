@@ -306,7 +306,11 @@ impl Policy {
         let mut actions = vec![];
         // Nobody waits for what has just shown that it does not work.
         if is_looping || was_loading || model.is_removed {
-            let refusal = failing(words, was_loading, model.failures.blocked_for(now));
+            let refusal = match model.failures.blocked_for(now) {
+                _ if was_loading => not_loaded(words),
+                Some(left) => looping(&format!(" ({words})"), left),
+                None => unknown(name),
+            };
             for Waiting { id, .. } in model.waiting.drain(..) {
                 self.asks.remove(&id);
                 actions.push(Action::Refuse(id, refusal.clone()));
@@ -438,7 +442,7 @@ impl Policy {
         if let Some(left) = model.failures.blocked_for(now)
             && model.place == Place::Out
         {
-            return Err(failing("its process fails again and again", false, Some(left)));
+            return Err(looping("", left));
         }
         let of_kind = model.waiting.iter().filter(|waiting| waiting.is_request == is_request);
         let waiting = of_kind.count();
@@ -600,13 +604,14 @@ fn unknown(name: &ModelName) -> Refusal {
     Refusal::new(RefusalCode::UnknownModel, format!("there is no model {name} here"))
 }
 
-fn failing(words: &str, was_loading: bool, blocked_for: Option<Duration>) -> Refusal {
-    let what = if was_loading { "the model could not be loaded" } else { "the model is not there" };
-    let refusal = Refusal::new(RefusalCode::ProviderFailed, format!("{what}: {words}"));
-    match blocked_for {
-        Some(left) => refusal.retry_after_ms(u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
-        None => refusal,
-    }
+fn not_loaded(words: &str) -> Refusal {
+    Refusal::new(RefusalCode::ProviderFailed, format!("the model could not be loaded: {words}"))
+}
+
+fn looping(words: &str, blocked_for: Duration) -> Refusal {
+    let words = format!("the model's process fails again and again{words}; ask again later");
+    let millis = u64::try_from(blocked_for.as_millis()).unwrap_or(u64::MAX);
+    Refusal::new(RefusalCode::ProviderFailed, words).retry_after_ms(millis)
 }
 
 #[cfg(test)]

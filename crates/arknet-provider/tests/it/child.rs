@@ -2,7 +2,7 @@ use std::{process::Stdio, time::Duration};
 
 use arknet_provider::child::{Child, ChildOptions, Exit, OpenError};
 use arknet_types::{RefusalCode, Reply};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getpgid, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::support::{ask, gone, name, options, program, rest, soon};
@@ -207,4 +207,21 @@ async fn a_child_does_not_outlive_a_killed_node() {
     let process = line.trim().parse().unwrap();
     node.kill().await.unwrap();
     gone(process).await;
+}
+
+#[tokio::test]
+async fn a_child_leaves_signals_to_the_node_and_inherits_nothing() {
+    let (child, _exit) = open("m 4").await;
+    let process = Pid::from_raw(i32::try_from(child.process_id()).unwrap()).unwrap();
+    assert_eq!(getpgid(Some(process)).unwrap(), process, "a group of its own");
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
+        kill_process(process, signal).unwrap();
+    }
+    let mut generation = child.generate(ask("m", "say 1")).unwrap();
+    assert_eq!(rest(&mut generation).await.1, Ok(()));
+    if cfg!(target_os = "linux") {
+        let of = |what| std::fs::read_to_string(format!("/proc/{}/{what}", child.process_id()));
+        assert_eq!(of("oom_score_adj").unwrap().trim(), "900");
+        assert_eq!(of("environ").unwrap(), "");
+    }
 }

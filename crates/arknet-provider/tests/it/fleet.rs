@@ -25,7 +25,13 @@ fn model(of: &str, memory_bytes: u64, how: &str) -> FleetModel {
         slots: 4,
         details: ModelDetails::default(),
     };
-    FleetModel { info, memory_bytes, setup: format!("{of} 4 {how}").into(), is_pinned: false }
+    FleetModel {
+        info,
+        memory_bytes,
+        resident_bytes_max: None,
+        setup: format!("{of} 4 {how}").into(),
+        is_pinned: false,
+    }
 }
 
 fn start(models: &[(&str, u64)]) -> Fleet {
@@ -276,4 +282,73 @@ async fn shutting_down_ends_all_processes_and_refuses_the_rest() {
     assert_eq!(refusal.code, RefusalCode::ShuttingDown);
     let refusal = fleet.generate(ask("b", "say 1")).unwrap_err();
     assert_eq!(refusal.code, RefusalCode::ShuttingDown);
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_process_that_takes_more_memory_than_it_may_is_ended_and_back() {
+    let mut options = fleet_options();
+    options.memory_check_every = Duration::from_millis(5);
+    let fleet = Fleet::start(options);
+    let max = Some(100_000_000);
+    fleet.add(FleetModel { resident_bytes_max: max, ..model("a", 4, "") }).unwrap();
+    let mut begun = fleet.generate(ask("a", "begin")).unwrap();
+    soon(begun.next()).await.unwrap();
+    assert!(fleet.generate(ask("a", "allocate 200000000")).is_ok());
+    assert_eq!(rest(&mut begun).await.1.unwrap_err().code, RefusalCode::ProviderFailed);
+    says(&fleet, "a", "say 1").await;
+    assert_eq!(stats(&fleet, "a").await.failures, 1);
+}
+
+/// Everything at once: more models than fit, crashes, people who leave, slow readers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn in_a_storm_every_request_ends_and_nothing_is_left() {
+    let mut options = fleet_options();
+    options.patience = Duration::from_millis(20);
+    options.restarts.pause_first = Duration::from_millis(1);
+    options.restarts.pause_max = Duration::from_millis(5);
+    let fleet = std::sync::Arc::new(Fleet::start(options));
+    for (of, memory_bytes) in [("a", 4), ("b", 5), ("c", 6), ("d", 2)] {
+        fleet.add(model(of, memory_bytes, "")).unwrap();
+    }
+    let clients = (0..16_usize).map(|client| {
+        let fleet = std::sync::Arc::clone(&fleet);
+        tokio::spawn(async move {
+            let mut answers = 0;
+            for round in 0..30 {
+                let turn = client * 7 + round * 5;
+                let of = ["a", "b", "c", "d"][turn % 4];
+                let script = match turn % 23 {
+                    0 => "abort",
+                    1 => "garbage",
+                    2..6 => "begin",
+                    6..9 => "say 500",
+                    _ => "say 3",
+                };
+                let Ok(mut generation) = fleet.generate(ask(of, script)) else {
+                    tokio::task::yield_now().await;
+                    continue;
+                };
+                if script == "begin" {
+                    // Gone at once, or after a word.
+                    if turn % 2 == 0 {
+                        soon(generation.next()).await.unwrap();
+                    }
+                } else if rest(&mut generation).await.1.is_ok() {
+                    answers += 1;
+                }
+            }
+            answers
+        })
+    });
+    let answers: Vec<i32> = soon(futures::future::try_join_all(clients)).await.unwrap();
+    assert!(answers.iter().sum::<i32>() > 0);
+    assert!(fleet.loaded().iter().all(|loaded| loaded.running == 0));
+    assert!(fleet.loaded().iter().map(|loaded| loaded.memory_bytes).sum::<u64>() <= 10);
+    for of in ["a", "b", "c", "d"] {
+        // A pause after the last crash may still be on.
+        until_listed(&fleet, &["a", "b", "c", "d"]).await;
+        assert_eq!(says(&fleet, of, "say 1").await, "0 ");
+    }
+    soon(fleet.shut_down()).await;
 }

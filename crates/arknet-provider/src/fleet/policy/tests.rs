@@ -212,7 +212,8 @@ fn a_crash_is_retried_at_once_and_a_loop_of_crashes_is_refused_for_a_while() {
     assert_eq!(policy.tick(now), [load("a")]);
     policy.loaded(now, &a, 2);
     let told = refusal(&policy.failed(now, &a, "it aborted", &[3]));
-    assert_eq!(told.detail, "the model is not there: it aborted");
+    let words = "the model's process fails again and again (it aborted); ask again later";
+    assert_eq!(told.detail, words);
     assert_eq!(told.retry_after_ms, Some(2000));
     let told = refusal(&policy.ask(now, &a, 4, None, true));
     assert_eq!((told.code, told.retry_after_ms), (RefusalCode::ProviderFailed, Some(2000)));
