@@ -174,27 +174,7 @@ impl Scripted {
                 kept.open.retain(|_, tx| !tx.is_closed());
                 kept.open.insert(self.counts.begun.load(Ordering::Relaxed), tx);
             }
-            // Is busy in a step that nothing interrupts, beside the runtime and then inside it.
-            "spin" => {
-                let _ = tx.try_send(text("begun"));
-                for _ in 0..2 {
-                    std::thread::spawn(|| {
-                        loop {
-                            std::hint::spin_loop();
-                        }
-                    });
-                }
-                tokio::spawn(async move {
-                    // Until the first reply is out.
-                    for _ in 0..100 {
-                        tokio::task::yield_now().await;
-                    }
-                    let _tx = tx;
-                    loop {
-                        std::hint::spin_loop();
-                    }
-                });
-            }
+            "spin" => spin(tx),
             "abort" => process::abort(),
             "exit" => process::exit(3),
             // Fails when it is asked for the first time.
@@ -234,4 +214,26 @@ impl Scripted {
             }
         }
     }
+}
+
+/// Is busy in a step that nothing interrupts, in the runtime and beside it.
+fn spin(tx: mpsc::Sender<Reply>) {
+    let _ = tx.try_send(text("begun"));
+    for _ in 0..2 {
+        std::thread::spawn(|| {
+            loop {
+                std::hint::spin_loop();
+            }
+        });
+    }
+    tokio::spawn(async move {
+        // Until the first reply is out.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        let _tx = tx;
+        loop {
+            std::hint::spin_loop();
+        }
+    });
 }
