@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    hash::{BuildHasher, RandomState},
     sync::Arc,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -30,6 +31,7 @@ use crate::{
     flow::{Begun, Flow},
     gather::{Expected, Gathered, broken_off, gather, too_late},
     id::{Ids, RequestId},
+    openai::Shelf,
     trail::Trail,
 };
 
@@ -51,8 +53,12 @@ pub(crate) struct Desk {
     /// When the door opened, in seconds since the epoch: what is said of models whose age nobody
     /// knows.
     pub(crate) opened: u64,
+    /// Answers that others can go on from.
+    pub(crate) shelf: Arc<Shelf>,
     keys: Option<Arc<dyn Keys>>,
     free: Pass,
+    /// Tells keys apart without keeping them.
+    owners: RandomState,
 }
 
 impl Desk {
@@ -62,6 +68,8 @@ impl Desk {
             ids: Ids::new(),
             observer: options.observer,
             opened: unix_seconds(),
+            shelf: Arc::new(Shelf::new(&options.limits)),
+            owners: RandomState::new(),
             limits: options.limits,
             keys: options.keys,
             free: Arc::new(Free),
@@ -189,6 +197,11 @@ impl Call {
     /// When the first piece of the answer came.
     pub(crate) fn first_piece(&self) -> Option<Instant> {
         self.trail.first_piece()
+    }
+
+    /// To whom belongs what this request leaves behind.
+    pub(crate) fn owner(&self) -> u64 {
+        self.desk.owners.hash_one(key(&self.parts.headers).ok().flatten())
     }
 
     /// The models that can be asked with this key.

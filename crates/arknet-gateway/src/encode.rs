@@ -16,6 +16,12 @@ pub(crate) trait Encode: Send + Unpin {
     /// One reply; never `Refused` or `Alive`. Every answer ends in `Done`.
     fn reply(&mut self, reply: Reply, out: &mut Vec<u8>);
 
+    /// Whether the answer became larger than the form can hold: it has been failed then, and nothing
+    /// follows.
+    fn is_full(&self) -> bool {
+        false
+    }
+
     /// The answer broke off after it had begun. Nothing follows.
     fn fail(&mut self, refusal: &Refusal, out: &mut Vec<u8>);
 

@@ -107,6 +107,11 @@ impl Flow {
             self.encoder.choose(index);
         }
         self.encoder.reply(reply, &mut self.ready);
+        if self.encoder.is_full() {
+            self.trail.failed("answer_too_large");
+            self.sources.clear();
+            self.running = 0;
+        }
     }
 
     fn fail(&mut self, refusal: &Refusal) {

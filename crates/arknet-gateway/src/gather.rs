@@ -155,7 +155,7 @@ pub(crate) async fn gather(
 }
 
 /// Bytes that a reply makes this node keep.
-fn size(reply: &Reply) -> usize {
+pub(crate) fn size(reply: &Reply) -> usize {
     match reply {
         Reply::Text { text, .. } | Reply::Reasoning { text, .. } => text.len(),
         Reply::ToolCall(piece) => {

@@ -8,6 +8,7 @@ mod message;
 mod params;
 mod request;
 mod response;
+mod responses;
 mod routes;
 mod shape;
 mod tokens;
@@ -16,6 +17,8 @@ mod vectors;
 
 pub use request::{Asked, chat, completion};
 pub use response::{Endpoint, Head, model_json, models_json};
+pub(crate) use responses::Shelf;
+pub use responses::{ResponseAsked, response};
 pub(crate) use routes::routes;
 pub use tokens::{detokenize, text_json, tokenize, tokens_json};
 pub use vectors::{EmbeddingsAsked, RerankAsked, embeddings, embeddings_json, rerank, rerank_json};

@@ -33,7 +33,12 @@ enum PartKind {
     ImageUrl,
     InputAudio,
     Refusal,
-    #[serde(alias = "input_text", alias = "output_text")]
+    #[serde(
+        alias = "input_text",
+        alias = "output_text",
+        alias = "reasoning_text",
+        alias = "summary_text"
+    )]
     Text,
     VideoUrl,
 }
@@ -193,8 +198,6 @@ impl<'de> Deserialize<'de> for ImageUrl {
 pub(crate) struct Texts<const MAX: usize> {
     pub(crate) texts: Vec<String>,
     pub(crate) length: usize,
-    /// Whether it was an array.
-    pub(crate) many: bool,
 }
 
 /// Up to one more than allowed, so that the check of the request sees that there are too many.
@@ -216,11 +219,11 @@ impl<'de, const MAX: usize> Deserialize<'de> for Texts<MAX> {
             }
 
             fn visit_string<E: Error>(self, text: String) -> Result<Self::Value, E> {
-                Ok(Texts { texts: vec![text], length: 1, many: false })
+                Ok(Texts { texts: vec![text], length: 1 })
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-                let mut found = Texts { many: true, ..Texts::default() };
+                let mut found = Texts::default();
                 while let Some(text) = items.next_element::<String>()? {
                     found.length += 1;
                     if found.texts.len() < MAX {

@@ -20,7 +20,7 @@ pub(crate) struct WireFormat {
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum FormatKind {
+pub(crate) enum FormatKind {
     Text,
     JsonObject,
     JsonSchema,
@@ -32,6 +32,11 @@ struct Named {
 }
 
 impl WireFormat {
+    /// The form of responses, where nothing is nested.
+    pub(crate) const fn flat(r#type: FormatKind, schema: Option<RawObject>) -> Self {
+        Self { r#type, json_schema: None, schema }
+    }
+
     pub(crate) fn into_format(self) -> Format {
         let schema = self.json_schema.and_then(|Object(named)| named.schema).or(self.schema);
         match (self.r#type, schema) {

@@ -1,14 +1,20 @@
-use arknet_types::{Capabilities, Input, ModelName};
+use std::{sync::Arc, time::Instant};
+
+use arknet_types::{Capabilities, FinishReason, InferRequest, Input, Message, ModelName};
 use axum::{
     extract::{FromRequestParts, Path},
+    http::StatusCode,
     response::Response,
     routing::{get, post},
 };
 use bytes::Bytes;
 
 use super::{
-    Asked, EmbeddingsAsked, Endpoint, Head, RerankAsked, chat, chunks::Chunks, completion,
-    detokenize, embeddings, embeddings_json, model_json, models_json, rerank, rerank_json,
+    Asked, EmbeddingsAsked, Endpoint, Head, RerankAsked, ResponseAsked, chat,
+    chunks::Chunks,
+    completion, detokenize, embeddings, embeddings_json, model_json, models_json, rerank,
+    rerank_json, response,
+    responses::{Events, Frame, Item, Keep, Kept, Status, deleted_json, input_tokens_json},
     text_json, tokenize, tokens_json,
 };
 use crate::{
@@ -23,6 +29,16 @@ pub(crate) fn routes() -> Routes {
     Routes::new()
         .route("/v1/chat/completions", post(route(Dialect::OpenAi, "chat", answer_chat)))
         .route("/v1/completions", post(route(Dialect::OpenAi, "completion", answer_completion)))
+        .route("/v1/responses", post(route(Dialect::OpenAi, "responses", respond)))
+        .route("/v1/responses/input_tokens", post(route(Dialect::OpenAi, "count", count)))
+        .route(
+            "/v1/responses/{id}",
+            get(route(Dialect::OpenAi, "response", show_response)).delete(route(
+                Dialect::OpenAi,
+                "delete_response",
+                delete_response,
+            )),
+        )
         .route("/v1/embeddings", post(route(Dialect::OpenAi, "embeddings", embed)))
         .route("/v1/rerank", ranks())
         .route("/v1/reranking", ranks())
@@ -77,6 +93,95 @@ async fn answer(call: Call, asked: Asked, endpoint: Endpoint) -> Result<Response
         (None, _) => vec![],
     };
     Ok(json(head.answer_json(&answers, with_logprobs)))
+}
+
+async fn respond(call: Call, body: Bytes) -> Result<Response, ApiError> {
+    let mut asked = response(&body)?;
+    drop(body);
+    let owner = call.owner();
+    let before = before(&call, &asked)?;
+    asked.after(&before)?;
+    let number = format!("{}{owner:016x}", call.id);
+    let frame = Frame::new(number, unix_seconds(), &asked);
+    let keep = asked.store.then(|| keep(&call, owner, &frame, &asked));
+    let stream = asked.stream;
+    let ask = Ask::new(asked.request);
+    if stream {
+        let held_max = call.desk.limits.answer_bytes_max;
+        return call.stream(vec![ask], Box::new(Events::new(frame, held_max, keep))).await;
+    }
+    let whole = call.gather(ask).await?;
+    let status = match whole.finish {
+        FinishReason::Length => Status::Incomplete(whole.usage),
+        _ => Status::Completed(whole.usage),
+    };
+    let items = Item::of(whole);
+    let mut out = Vec::with_capacity(2048);
+    frame.write(&mut out, &items, status);
+    if let Some(keep) = keep {
+        keep(&items, out.clone());
+    }
+    Ok(json(out))
+}
+
+/// What was said before.
+fn before(call: &Call, asked: &ResponseAsked) -> Result<Arc<[Message]>, ApiError> {
+    let Some(id) = &asked.previous else {
+        return Ok(Arc::from([]));
+    };
+    let kept = call.desk.shelf.find(Instant::now(), call.owner(), id);
+    let error = || no_response(id).about("previous_response_id");
+    kept.map(|kept| kept.messages).ok_or_else(error)
+}
+
+fn no_response(id: &str) -> ApiError {
+    let message = format!(
+        "Response with id '{id}' not found. Answers are kept in the memory of the node that gave \
+         them, for a while, and only for the key they were given to."
+    );
+    ApiError::invalid(StatusCode::NOT_FOUND, message).code("response_not_found")
+}
+
+/// Puts an answer on the shelf once it is complete.
+fn keep(call: &Call, owner: u64, frame: &Frame, asked: &ResponseAsked) -> Keep {
+    let (shelf, id) = (Arc::clone(&call.desk.shelf), frame.id());
+    let mut messages = match &asked.request.input {
+        Input::Chat(chat) => chat.messages.clone(),
+        _ => vec![],
+    };
+    asked.forget_instructions(&mut messages);
+    Box::new(move |items, json| {
+        messages.push(Item::message(items));
+        let kept = Kept { messages: messages.into(), json: json.into() };
+        shelf.put(Instant::now(), owner, id, kept);
+    })
+}
+
+async fn count(call: Call, body: Bytes) -> Result<Response, ApiError> {
+    let mut asked = response(&body)?;
+    let before = before(&call, &asked)?;
+    asked.after(&before)?;
+    let InferRequest { model, input, .. } = asked.request;
+    let Input::Chat(chat) = input else {
+        return Err(ApiError::missing("input"));
+    };
+    let whole = call.gather(Ask::new(InferRequest::new(model, Input::Count(chat)))).await?;
+    Ok(json(input_tokens_json(whole.usage)))
+}
+
+async fn show_response(mut call: Call, _: Bytes) -> Result<Response, ApiError> {
+    let id = tail(&mut call).await.unwrap_or_default();
+    let kept = call.desk.shelf.find(Instant::now(), call.owner(), &id);
+    kept.map(|kept| json(kept.json.into())).ok_or_else(|| no_response(&id))
+}
+
+async fn delete_response(mut call: Call, _: Bytes) -> Result<Response, ApiError> {
+    let id = tail(&mut call).await.unwrap_or_default();
+    if call.desk.shelf.forget(Instant::now(), call.owner(), &id) {
+        Ok(json(deleted_json(&id)))
+    } else {
+        Err(no_response(&id))
+    }
 }
 
 async fn embed(call: Call, body: Bytes) -> Result<Response, ApiError> {
