@@ -158,8 +158,21 @@ impl Turns {
                 texts.join("\n\n")
             }
         };
-        if !text.is_empty() {
-            self.0.push(Message::new(Role::System, text));
+        if text.is_empty() {
+            return Ok(());
+        }
+        match self.0.last_mut() {
+            None => self.0.push(Message::new(Role::System, text)),
+            Some(first) if first.role == Role::System => {
+                push_line(&mut first.parts, format!("\n{text}"));
+            }
+            // Most templates take a system message in front only. Later ones are told with the next
+            // turn, in the form that agents used before Anthropic took them anywhere.
+            Some(_) => {
+                let text = format!("<system-reminder>\n{text}\n</system-reminder>");
+                self.turn(Role::User);
+                self.text(Role::User, text);
+            }
         }
         Ok(())
     }

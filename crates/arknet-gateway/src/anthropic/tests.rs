@@ -132,7 +132,7 @@ fn blocks_become_messages() {
         {"role": "assistant", "content": "begun "}
     ]}));
     let roles: Vec<_> = chat.messages.iter().map(|m| m.role.as_str()).collect();
-    assert_eq!(roles, ["user", "assistant", "tool", "tool", "user", "system", "user", "assistant"]);
+    assert_eq!(roles, ["user", "assistant", "tool", "tool", "user", "assistant"]);
     let first = &chat.messages[0];
     assert_eq!(first.parts[0], Part::Text("a\nb".into()));
     assert!(matches!(&first.parts[1], Part::Image(_)));
@@ -145,9 +145,23 @@ fn blocks_become_messages() {
     assert_eq!(spoken.tool_calls[1], call);
     assert_eq!(chat.messages[2].tool_call_id.as_deref(), Some("t1"));
     assert_eq!(chat.messages[3].text(), "Error: no\nway");
-    assert_eq!(chat.messages[4].text(), "go on");
-    assert_eq!(chat.messages[6].text(), "T\nD\nS\nwhere\nW");
-    assert_eq!(chat.messages[7].text(), "begun ");
+    let reminder = "<system-reminder>\nnew rules\n</system-reminder>";
+    assert_eq!(chat.messages[4].text(), format!("go on\n{reminder}\nT\nD\nS\nwhere\nW"));
+    assert_eq!(chat.messages[5].text(), "begun ");
+}
+
+#[test]
+fn the_system_speaks_first() {
+    let chat = chat(json!({"system": "a", "messages": [
+        {"role": "system", "content": [{"type": "text", "text": "b"}]},
+        {"role": "user", "content": "c"},
+        {"role": "assistant", "content": "d"},
+        {"role": "system", "content": "e"}
+    ]}));
+    let said: Vec<_> = chat.messages.iter().map(|m| (m.role.as_str(), m.text())).collect();
+    let said: Vec<_> = said.iter().map(|(role, text)| (*role, text.as_str())).collect();
+    let reminder = "<system-reminder>\ne\n</system-reminder>";
+    assert_eq!(said, [("system", "a\n\nb"), ("user", "c"), ("assistant", "d"), ("user", reminder)]);
 }
 
 #[test]
