@@ -9,6 +9,7 @@ mod moment;
 mod pull;
 mod request;
 mod routes;
+mod truncate;
 mod wire;
 
 pub use request::{Asked, Embed, Named, Task, chat, embed, embeddings, generate, named};

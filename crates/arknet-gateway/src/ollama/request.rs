@@ -43,6 +43,8 @@ pub struct Embed {
     pub task: Task,
     /// How many numbers of each vector are wanted, if not all.
     pub dimensions: Option<usize>,
+    /// Whether a text that is too long is cut, and not refused.
+    pub truncate: bool,
 }
 
 /// Which model a client speaks of.
@@ -136,14 +138,17 @@ pub fn embed(body: &[u8]) -> Result<Embed, ApiError> {
             return Err(ApiError::parameter("dimensions", "dimensions may not be below 0"));
         }
     };
-    vectors(params.model, texts, params.keep_alive, dimensions)
+    let truncate = params.truncate.unwrap_or(true);
+    let task = vectors(params.model, texts, params.keep_alive)?;
+    Ok(Embed { task, dimensions, truncate })
 }
 
 /// Reads the body of `POST /api/embeddings`, which older clients use.
 pub fn embeddings(body: &[u8]) -> Result<Embed, ApiError> {
     let params: EmbedParams = json::object(body)?;
     let texts = params.prompt.into_iter().collect();
-    vectors(params.model, texts, params.keep_alive, None)
+    let task = vectors(params.model, texts, params.keep_alive)?;
+    Ok(Embed { task, dimensions: None, truncate: true })
 }
 
 /// Reads the body of `POST /api/show` and `POST /api/pull`.
@@ -161,8 +166,7 @@ fn vectors(
     name: Option<String>,
     texts: Vec<String>,
     wish: Option<Lifetime>,
-    dimensions: Option<usize>,
-) -> Result<Embed, ApiError> {
+) -> Result<Task, ApiError> {
     let model = model(name)?;
     // As with a conversation, nothing to do is an order to load.
     let asked = if texts.iter().all(String::is_empty) {
@@ -170,7 +174,7 @@ fn vectors(
     } else {
         finish(InferRequest::new(model, Input::Embed(texts)), wish, false)?
     };
-    Ok(Embed { task: asked.task, dimensions })
+    Ok(asked.task)
 }
 
 fn model(name: Option<String>) -> Result<ModelName, ApiError> {

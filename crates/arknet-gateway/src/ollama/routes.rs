@@ -19,10 +19,10 @@ use super::{
     error::{in_words, unknown_model},
     generate,
     moment::Watch,
-    named, pull,
+    named, pull, truncate,
 };
 use crate::{
-    ApiError, KeepAlive,
+    ApiError, Gathered, KeepAlive,
     desk::{Call, Routes, json, route},
     dialect::Dialect,
 };
@@ -97,19 +97,20 @@ async fn answer(
 
 async fn answer_embed(call: Call, body: Bytes) -> Result<Response, ApiError> {
     let watch = Watch::start();
-    let Embed { task, dimensions } = embed(&body)?;
+    let Embed { task, dimensions, truncate } = embed(&body)?;
     let name = model_of(&task).clone();
-    let gathered = vectors(&call, task).await?;
+    let gathered = vectors(&call, task, truncate).await?;
     Ok(json(embed_json(&name, gathered.as_ref(), dimensions, &watch)))
 }
 
 async fn answer_embeddings(call: Call, body: Bytes) -> Result<Response, ApiError> {
-    let gathered = vectors(&call, embeddings(&body)?.task).await?;
+    let Embed { task, truncate, .. } = embeddings(&body)?;
+    let gathered = vectors(&call, task, truncate).await?;
     Ok(json(embedding_json(gathered.as_ref())))
 }
 
 /// None where there was nothing to embed.
-async fn vectors(call: &Call, task: Task) -> Result<Option<crate::Gathered>, ApiError> {
+async fn vectors(call: &Call, task: Task, truncate: bool) -> Result<Option<Gathered>, ApiError> {
     match task {
         Task::Keep(name, keep) => {
             keep_model(call, &name, keep).await?;
@@ -118,7 +119,14 @@ async fn vectors(call: &Call, task: Task) -> Result<Option<crate::Gathered>, Api
         Task::Infer(mut ask) => {
             let name = ask.infer.model.clone();
             ask.infer.model = resolve(call, &name);
-            let gathered = call.gather(*ask).await;
+            let again = truncate.then(|| ask.clone());
+            let mut gathered = call.gather(*ask).await;
+            if let Err(error) = &gathered
+                && error.stable_code() == Some("context_length_exceeded")
+                && let Some(ask) = again
+            {
+                gathered = call.gather(truncate::cut(call, *ask).await?).await;
+            }
             gathered.map(Some).map_err(|error| in_words(error, name.as_str()))
         }
     }

@@ -179,6 +179,7 @@ fn texts_to_embed() {
         let Task::Infer(ask) = asked.task else { panic!() };
         let texts = texts.into_iter().map(Into::into).collect();
         assert_eq!((ask.infer.input, asked.dimensions), (Input::Embed(texts), Some(2)));
+        assert!(asked.truncate);
     }
     let asked = embeddings(br#"{"model":"m","prompt":"a"}"#).unwrap();
     let Task::Infer(ask) = asked.task else { panic!() };

@@ -54,6 +54,7 @@ pub(super) struct EmbedParams {
     pub(super) input: Option<OneOrMany>,
     pub(super) prompt: Option<String>,
     pub(super) dimensions: Option<Whole>,
+    pub(super) truncate: Option<bool>,
     pub(super) keep_alive: Option<Lifetime>,
 }
 

@@ -128,6 +128,18 @@ async fn texts_become_vectors() {
 }
 
 #[tokio::test]
+async fn long_texts_are_cut_unless_that_is_not_wanted() {
+    let door = Door::open().await;
+    let mut client = door.client().await;
+    let body = json!({"model": "arknet/tiny:latest", "input": ["a".repeat(3000)]});
+    let told = client.post("/api/embed", &body.to_string()).await;
+    assert_eq!((told.status, &told.json()["prompt_eval_count"]), (200, &json!(2032)));
+    let body = json!({"model": "arknet/tiny", "input": "a".repeat(3000), "truncate": false});
+    let told = client.post("/api/embed", &body.to_string()).await;
+    assert_eq!((told.status, failure(&told).as_str()), (400, "the script says so"));
+}
+
+#[tokio::test]
 async fn models_are_listed_and_shown() {
     let door = Door::open().await;
     let mut client = door.client().await;

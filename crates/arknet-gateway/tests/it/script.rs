@@ -92,7 +92,7 @@ impl Dispatch for Script {
             _ => (request.model.as_str(), RefusalCode::UnknownModel),
         };
         let replies = match what {
-            name if MODELS.contains(&name) && request.input_bytes() > CONTEXT_BYTES => {
+            name if MODELS.contains(&name) && overflows(&request) => {
                 return async move { Err(refusal(RefusalCode::ContextOverflow)) }.boxed();
             }
             name if MODELS.contains(&name) => stream::iter(replies(&request)).boxed(),
@@ -183,6 +183,14 @@ const CAPABILITIES: Capabilities = Capabilities::GENERATE
     .with(Capabilities::EMBED)
     .with(Capabilities::RERANK)
     .with(Capabilities::TOKENIZE);
+
+/// Whether a request does not fit the context. What only works on texts needs none.
+fn overflows(request: &InferRequest) -> bool {
+    match &request.input {
+        Input::Tokenize { .. } | Input::Detokenize(_) => false,
+        _ => request.input_bytes() > CONTEXT_BYTES,
+    }
+}
 
 /// What the models reply. A chat that says `call NAME` with that tool among its tools calls it, and
 /// one that says `think` is thought about first.
