@@ -292,6 +292,10 @@ fn mistakes_are_named() {
         let error = parse(fields).map(|_| ()).expect_err(&words);
         assert_eq!((error.param(), error.status().as_u16()), (Some(param), status), "{words}");
     }
+}
+
+#[test]
+fn what_is_no_object_is_a_mistake() {
     for body in [&b"{"[..], b"[]", b"", b"null", b"{\"model\":\"\xff\"}", b"\xff\xfe"] {
         assert_eq!(messages(body).map(|_| ()).unwrap_err().status().as_u16(), 400);
         assert_eq!(count_tokens(body).map(|_| ()).unwrap_err().status().as_u16(), 400);
