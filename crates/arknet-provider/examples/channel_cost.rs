@@ -19,8 +19,8 @@ use arknet_types::{
 };
 use tokio::sync::{mpsc, watch};
 
-const REQUESTS: usize = 20_000;
-const STREAMED_TOKENS: u32 = 200_000;
+const REQUESTS: usize = 40_000;
+const STREAMED_TOKENS: u32 = 400_000;
 const PACED_TOKENS: u32 = 3_000;
 const PACE: Duration = Duration::from_micros(700);
 
@@ -57,10 +57,14 @@ async fn measure_all() -> io::Result<()> {
         })
         .map_err(io::Error::other)?;
     let here = Nothing::new();
+    let us = std::process::id();
     for _ in 0..2 {
-        measure("in process", |request| here.generate(request)).await?;
-        measure("in a child", |request| child.generate(request)).await?;
-        measure("in a fleet", |request| fleet.generate(request)).await?;
+        measure("in process", &[us], |request| here.generate(request)).await?;
+        let both = [us, child.process_id()];
+        measure("in a child", &both, |request| child.generate(request)).await?;
+        let of_fleet = fleet.stats().await.into_iter().filter_map(|stats| stats.process_id);
+        let both: Vec<_> = of_fleet.chain([us]).collect();
+        measure("in a fleet", &both, |request| fleet.generate(request)).await?;
     }
     fleet.shut_down().await;
     Ok(())
@@ -68,10 +72,12 @@ async fn measure_all() -> io::Result<()> {
 
 async fn measure(
     what: &str,
+    processes: &[u32],
     generate: impl Fn(InferRequest) -> Result<Generation, Refusal>,
 ) -> io::Result<()> {
     let ask = |script: String| generate(InferRequest::new(name(), Input::Text(script)));
     let mut times = Vec::with_capacity(REQUESTS);
+    let busy = cpu(processes);
     for round in 0..REQUESTS + REQUESTS / 10 {
         let begin = Instant::now();
         let mut generation = ask("now 1".into()).map_err(io::Error::other)?;
@@ -81,13 +87,18 @@ async fn measure(
             times.push(begin.elapsed());
         }
     }
+    let rounds = u32::try_from(REQUESTS + REQUESTS / 10).map_err(io::Error::other)?;
+    let request_cpu = (cpu(processes) - busy) / rounds;
     let [request_p50, request_p99] = percentiles(times);
 
+    let busy = cpu(processes);
     let begin = Instant::now();
     let mut generation = ask(format!("now {STREAMED_TOKENS}")).map_err(io::Error::other)?;
     while generation.next().await.is_some() {}
     let each = begin.elapsed() / STREAMED_TOKENS;
+    let each_cpu = (cpu(processes) - busy) / STREAMED_TOKENS;
 
+    let busy = cpu(processes);
     let mut delays = vec![];
     let mut generation = ask(format!("paced {PACED_TOKENS}")).map_err(io::Error::other)?;
     while let Some(reply) = generation.next().await {
@@ -96,17 +107,31 @@ async fn measure(
             delays.push(clock() - sent);
         }
     }
+    let token_cpu = (cpu(processes) - busy) / PACED_TOKENS;
     let [token_p50, token_p99] = percentiles(delays);
     writeln!(
         io::stdout(),
-        "{what}: request p50 {request_p50:?} p99 {request_p99:?}; \
-         token when streaming {each:?}; token when paced p50 {token_p50:?} p99 {token_p99:?}",
+        "{what}: request p50 {request_p50:?} p99 {request_p99:?} cpu {request_cpu:?}; \
+         token when streaming {each:?} cpu {each_cpu:?}; \
+         token when paced p50 {token_p50:?} p99 {token_p99:?} cpu {token_cpu:?}",
     )
 }
 
 fn percentiles(mut times: Vec<Duration>) -> [Duration; 2] {
     times.sort_unstable();
     [times[times.len() / 2], times[times.len() * 99 / 100]]
+}
+
+/// Processor time these have used, where the system tells.
+fn cpu(processes: &[u32]) -> Duration {
+    let of_one = |process: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        let fields: Vec<_> = stat.rsplit(") ").next()?.split(' ').collect();
+        let ticks: u64 =
+            fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+        Some(Duration::from_millis(ticks * 1000 / rustix::param::clock_ticks_per_second()))
+    };
+    processes.iter().filter_map(of_one).sum()
 }
 
 /// The same in all processes of this machine.

@@ -191,6 +191,7 @@ mod tests {
     use std::fmt::Write as _;
 
     use arknet_types::{FinishReason, Input, Usage};
+    use proptest::prelude::*;
 
     use super::*;
     use crate::{
@@ -289,6 +290,26 @@ mod tests {
             buffer.space().extend_from_slice(&length.to_le_bytes());
             buffer.space().extend_from_slice(body);
             assert!(matches!(buffer.take::<FromChild>(), Err(DecodeError::Malformed(_))));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_frames_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let mut whole = u32::try_from(bytes.len()).unwrap().to_le_bytes().to_vec();
+            whole.extend(&bytes);
+            for input in [&bytes, &whole] {
+                let mut buffer = FrameBuffer::new(FRAME_FROM_CHILD_BYTES_MAX);
+                buffer.space().extend_from_slice(input);
+                while let Ok(Some(frame)) = buffer.take::<FromChild>() {
+                    prop_assert!(put(&mut vec![], &frame, FRAME_FROM_CHILD_BYTES_MAX).is_ok());
+                }
+                let mut buffer = FrameBuffer::new(FRAME_TO_CHILD_BYTES_MAX);
+                buffer.space().extend_from_slice(input);
+                while let Ok(Some(frame)) = buffer.take::<ToChild>() {
+                    prop_assert!(put(&mut vec![], &frame, FRAME_TO_CHILD_BYTES_MAX).is_ok());
+                }
+            }
         }
     }
 
