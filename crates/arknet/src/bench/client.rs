@@ -12,12 +12,12 @@ use hyper::{
     body::{Bytes, Incoming},
     client::conn::http1::{self, SendRequest},
     header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT},
+    service::Service,
 };
-use hyper_util::rt::TokioIo;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{client::legacy::connect::HttpConnector, service::TowerToHyperService};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::net::TcpStream;
-use tokio_rustls::{TlsConnector, rustls};
 
 use super::{
     plan::{Plan, Target},
@@ -261,45 +261,33 @@ impl Client {
 
 /// Connects, with every packet sent at once.
 async fn connection(target: &Target) -> Result<SendRequest<Full<Bytes>>, Failure> {
-    let refused = |error: &dyn fmt::Display| Failure::Connect(error.to_string());
     let connect = async {
-        let tcp = TcpStream::connect((target.host.as_str(), target.port))
-            .await
-            .map_err(|error| refused(&error))?;
-        tcp.set_nodelay(true).map_err(|error| refused(&error))?;
-        if !target.tls {
-            return handshake(TokioIo::new(tcp)).await;
-        }
-        let name = rustls::pki_types::ServerName::try_from(target.host.clone())
-            .map_err(|error| refused(&error))?;
-        let tls = tls().connect(name, tcp).await.map_err(|error| refused(&error))?;
-        handshake(TokioIo::new(tls)).await
+        let stream = connector().call(target.uri()).await?;
+        let (sender, connection) = http1::handshake(stream).await?;
+        // Ends when its sender was dropped or the server closed it; errors reach who waits for an
+        // answer.
+        tokio::spawn(connection);
+        Ok::<_, Box<dyn std::error::Error + Send + Sync>>(sender)
     };
-    tokio::time::timeout(CONNECT_TIMEOUT, connect)
-        .await
-        .unwrap_or_else(|_| Err(Failure::Connect("no answer in time".into())))
+    match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
+        Ok(Ok(sender)) => Ok(sender),
+        Ok(Err(error)) => Err(Failure::Connect(causes(error.as_ref()))),
+        Err(_) => Err(Failure::Connect("no answer in time".into())),
+    }
 }
 
-async fn handshake<T>(stream: T) -> Result<SendRequest<Full<Bytes>>, Failure>
-where
-    T: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
-{
-    let (sender, connection) =
-        http1::handshake(stream).await.map_err(|error| Failure::Connect(error.to_string()))?;
-    // Ends when its sender was dropped or the server closed it; errors reach who waits for an answer.
-    tokio::spawn(connection);
-    Ok(sender)
+fn connector() -> TowerToHyperService<HttpsConnector<HttpConnector>> {
+    let mut tcp = HttpConnector::new();
+    tcp.set_nodelay(true);
+    tcp.enforce_http(false);
+    let tls = HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1();
+    TowerToHyperService::new(tls.wrap_connector(tcp))
 }
 
-fn tls() -> TlsConnector {
-    let roots = rustls::RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    let ring = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(ring)
-        .with_safe_default_protocol_versions()
-        .expect("ring has all that TLS needs")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    TlsConnector::from(Arc::new(config))
+/// An error and what caused it.
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 /// The response where it is one, else the error that the server sent in its place.

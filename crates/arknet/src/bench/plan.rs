@@ -225,10 +225,7 @@ impl Endpoint {
 /// Where a server is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Target {
-    pub(super) tls: bool,
-    /// A name or an address, without the brackets of IPv6.
-    pub(super) host: String,
-    pub(super) port: u16,
+    uri: Uri,
     /// What the header `Host` says.
     pub(super) authority: HeaderValue,
     /// The path that all others are below, without a slash at its end.
@@ -238,11 +235,9 @@ pub(super) struct Target {
 impl Target {
     fn parse(text: &str) -> Result<Self, String> {
         let uri: Uri = text.parse().map_err(|error| format!("{error}"))?;
-        let tls = match uri.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
-            _ => return Err("must begin with http:// or https://".into()),
-        };
+        if !matches!(uri.scheme_str(), Some("http" | "https")) {
+            return Err("must begin with http:// or https://".into());
+        }
         let authority = uri.authority().ok_or("names no host")?;
         if authority.as_str().contains('@') {
             return Err("holds a name or password; give a key by --key-file".into());
@@ -250,18 +245,15 @@ impl Target {
         if uri.query().is_some() {
             return Err("must not hold a query".into());
         }
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() {
-            return Err("names no host".into());
-        }
+        let authority = HeaderValue::from_str(authority.as_str()).map_err(|e| e.to_string())?;
         let base = uri.path().trim_end_matches('/');
-        Ok(Self {
-            tls,
-            host: host.into(),
-            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
-            authority: HeaderValue::from_str(authority.as_str()).map_err(|e| e.to_string())?,
-            base: if base.is_empty() { "/v1".into() } else { base.into() },
-        })
+        let base = if base.is_empty() { "/v1".into() } else { base.into() };
+        Ok(Self { uri, authority, base })
+    }
+
+    /// What to connect to.
+    pub(super) fn uri(&self) -> Uri {
+        self.uri.clone()
     }
 
     /// A path of this server, `below` its base.
@@ -269,10 +261,10 @@ impl Target {
         format!("{}{below}", self.base)
     }
 
-    /// As it was given.
+    /// As people write it.
     pub(super) fn url(&self) -> String {
-        let scheme = if self.tls { "https" } else { "http" };
-        format!("{scheme}://{}{}", self.authority.to_str().unwrap_or(&self.host), self.base)
+        let scheme = self.uri.scheme_str().unwrap_or_default();
+        format!("{scheme}://{}{}", self.authority.to_str().unwrap_or_default(), self.base)
     }
 }
 
@@ -326,17 +318,15 @@ pub(super) mod tests {
 
     #[test]
     fn a_server_is_named_as_for_openais_clients() {
-        for (url, host, port, path) in [
-            ("http://127.0.0.1:4000/v1", "127.0.0.1", 4000, "/v1/models"),
-            ("http://127.0.0.1:4000", "127.0.0.1", 4000, "/v1/models"),
-            ("https://api.example.com/openai/v1/", "api.example.com", 443, "/openai/v1/models"),
-            ("http://[::1]:80/v1", "::1", 80, "/v1/models"),
+        for (url, whole, path) in [
+            ("http://127.0.0.1:4000/v1", "http://127.0.0.1:4000/v1", "/v1/models"),
+            ("http://127.0.0.1:4000", "http://127.0.0.1:4000/v1", "/v1/models"),
+            ("https://example.com/api/v1/", "https://example.com/api/v1", "/api/v1/models"),
+            ("http://[::1]:80/v1", "http://[::1]:80/v1", "/v1/models"),
         ] {
             let target = Target::parse(url).unwrap();
-            assert_eq!((target.host.as_str(), target.port), (host, port));
-            assert_eq!(target.path("/models"), path);
+            assert_eq!((target.url(), target.path("/models")), (whole.into(), path.into()));
         }
-        assert_eq!(Target::parse("http://a").unwrap().url(), "http://a/v1");
     }
 
     #[test]
