@@ -146,6 +146,11 @@ impl Model {
         }
     }
 
+    /// Nobody waits for it and nobody pinned it: it is loaded if there is room, at nobody's cost.
+    fn is_mere_wish(&self) -> bool {
+        self.waiting.is_empty() && !self.is_pinned
+    }
+
     /// Since when it should be loaded.
     fn claim_since(&self) -> Option<Duration> {
         if self.place != Place::Out || self.is_removed {
@@ -316,7 +321,14 @@ impl Policy {
                 actions.push(Action::Refuse(id, refusal.clone()));
             }
         }
+        // What was in memory comes back by itself, unless that is the trouble.
+        let is_wanted = !(is_looping || was_loading || model.is_dismissed);
         self.out(now, name);
+        if let Some(model) = self.models.get_mut(name)
+            && is_wanted
+        {
+            model.wanted_since = Some(now);
+        }
         actions.extend(self.settle(now));
         actions
     }
@@ -529,6 +541,8 @@ impl Policy {
             if needed <= free {
                 self.models.get_mut(&name).expect("one of ours").place = Place::Loading;
                 actions.push(Action::Load(name));
+            } else if self.models[&name].is_mere_wish() {
+                self.models.get_mut(&name).expect("one of ours").wanted_since = None;
             } else if is_first_blocked {
                 is_first_blocked = false;
                 let is_impatient = since.saturating_add(self.options.patience) <= now;

@@ -167,6 +167,23 @@ async fn a_large_request_goes_through_while_others_are_answered() {
 }
 
 #[tokio::test]
+async fn what_waits_for_a_child_that_does_not_read_is_bounded() {
+    let (child, _exit) = open("m 16").await;
+    let process = Pid::from_raw(i32::try_from(child.process_id()).unwrap()).unwrap();
+    kill_process(process, Signal::STOP).unwrap();
+    let script = format!("say 1 {}", "x".repeat(11 * 1024 * 1024));
+    let mut generations: Vec<_> =
+        (0..7).map(|_| child.generate(ask("m", &script)).unwrap()).collect();
+    let mut last = generations.pop().unwrap();
+    let refusal = rest(&mut last).await.1.unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::Busy);
+    kill_process(process, Signal::CONT).unwrap();
+    for generation in &mut generations {
+        assert_eq!(rest(generation).await.1, Ok(()));
+    }
+}
+
+#[tokio::test]
 async fn what_cannot_be_opened_says_why() {
     let error = soon(Child::open(&options(), b"m 4 fail".to_vec())).await.unwrap_err();
     assert_eq!(error.to_string(), "the file is not a model");

@@ -229,6 +229,37 @@ fn a_crash_is_retried_at_once_and_a_loop_of_crashes_is_refused_for_a_while() {
 }
 
 #[test]
+fn what_crashed_comes_back_unasked_while_there_is_room() {
+    let mut policy = with(10, &[("a", 4), ("b", 4)]);
+    assert_eq!(policy.failed(10 * SECOND, &name("b"), "it aborted", &[]), [load("b")]);
+    assert_eq!(policy.loaded(11 * SECOND, &name("b"), 2), []);
+    assert_eq!(policy.next_tick(300 * SECOND), Some(311 * SECOND), "for as long as others");
+    // Not at the cost of others, not when it was to go, and not in a loop.
+    assert_eq!(policy.failed(12 * SECOND, &name("b"), "it aborted", &[]), []);
+    policy.add(12 * SECOND, name("c"), model(5)).unwrap();
+    assert_eq!(policy.ask(12 * SECOND, &name("c"), 1, None, true), [load("c")]);
+    assert_eq!(policy.tick(13 * SECOND), [], "a is idle and stays");
+    policy.loaded(13 * SECOND, &name("c"), 2);
+    policy.dismiss(13 * SECOND, &name("c")).unwrap();
+    assert_eq!(policy.failed(14 * SECOND, &name("c"), "it aborted", &[]), []);
+}
+
+#[test]
+fn models_and_those_who_wait_for_them_are_counted() {
+    let mut policy = policy(10);
+    for n in 0..FLEET_MODELS_MAX {
+        policy.add(SECOND, name(&format!("m{n}")), model(1)).unwrap();
+    }
+    assert_eq!(policy.add(SECOND, name("more"), model(1)), Err(FleetError::Full));
+    for id in 0..LOADS_WAITING_MAX as u64 {
+        policy.ask(SECOND, &name("m0"), id, None, false);
+    }
+    let busy = refusal(&policy.ask(SECOND, &name("m0"), 1000, None, false));
+    assert_eq!(busy.code, RefusalCode::Busy);
+    assert_eq!(policy.ask(SECOND, &name("m0"), 1001, None, true), [], "requests are apart");
+}
+
+#[test]
 fn when_loading_fails_those_who_wait_are_told_why() {
     let mut policy = policy(10);
     policy.add(SECOND, name("a"), model(4)).unwrap();
