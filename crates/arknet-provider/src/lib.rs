@@ -9,6 +9,7 @@ pub mod fleet;
 mod generation;
 pub mod limits;
 mod model;
+pub mod upstream;
 
 pub use generation::{Generation, Seat};
 pub use model::{ModelDetails, ModelInfo, Models, Provider};
