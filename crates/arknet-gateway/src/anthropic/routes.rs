@@ -50,6 +50,8 @@ async fn count(call: Call, body: Bytes) -> Result<Response, ApiError> {
 }
 
 fn in_words(call: &Call, error: ApiError, model: &ModelName) -> ApiError {
-    let models: Vec<_> = call.models().into_iter().map(|model| model.name).collect();
+    let is_unknown = error.stable_code() == Some("model_not_found");
+    let models = if is_unknown { call.models() } else { vec![] };
+    let models: Vec<_> = models.into_iter().map(|model| model.name).collect();
     explain(error, model.as_str(), &models)
 }
