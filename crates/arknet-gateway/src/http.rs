@@ -12,7 +12,7 @@ use hyper::{body::Incoming, service::Service};
 use hyper_util::service::TowerToHyperService;
 
 use crate::{
-    ApiError, Dispatch, Options, anthropic,
+    ApiError, Dispatch, METRICS_CONTENT_TYPE, Options, anthropic,
     desk::{Call, Desk, REQUEST_ID, header_value, json, route},
     dialect::Dialect,
     guard::{self, Hosts, Origins},
@@ -84,8 +84,8 @@ async fn health() -> Response {
 
 async fn metrics(call: Call, _: Bytes) -> Result<Response, ApiError> {
     let observer = call.desk.observer.as_ref().ok_or_else(nothing_here)?;
-    let mut response = json(observer.metrics().into_bytes());
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    let mut response = json(observer.metrics().await.into_bytes());
+    let kind = HeaderValue::from_static(METRICS_CONTENT_TYPE);
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     Ok(response)
 }

@@ -38,5 +38,5 @@ pub use error::{ApiError, Kind};
 pub use gather::Gathered;
 pub use keys::{KeyError, Keys, Pass, Right};
 pub use limits::{CHOICES_MAX, Limits, Options};
-pub use observe::{Observer, RequestRecord};
+pub use observe::{METRICS_CONTENT_TYPE, Observer, RequestRecord};
 pub use server::serve;

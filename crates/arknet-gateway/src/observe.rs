@@ -1,14 +1,18 @@
 use std::time::Duration;
 
 use arknet_types::{ModelName, PublicKey, Usage};
+use futures::future::BoxFuture;
+
+/// The text format of OpenMetrics, which Prometheus reads.
+pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Who wants to know how requests went. Implemented by the node, for `/metrics`.
 pub trait Observer: Send + Sync + 'static {
     /// A request has ended: its answer is complete, refused, or nobody waits for it any more.
     fn ended(&self, record: &RequestRecord);
 
-    /// Everything known, in Prometheus' text format.
-    fn metrics(&self) -> String;
+    /// Everything known, as [`METRICS_CONTENT_TYPE`].
+    fn metrics(&self) -> BoxFuture<'_, String>;
 }
 
 /// How one request went. Holds nothing a user wrote.

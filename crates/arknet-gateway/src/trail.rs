@@ -89,7 +89,7 @@ impl Trail {
         let mut state = self.state();
         state.running += u32::try_from(answers).unwrap_or(u32::MAX);
         state.record.streamed = streamed;
-        state.record.until_dispatch.get_or_insert(self.started.elapsed());
+        state.record.until_dispatch.get_or_insert_with(|| self.started.elapsed());
     }
 
     /// Somebody answers.

@@ -213,7 +213,7 @@ impl Params {
         let reasoning = self.reasoning.as_ref().map(|Object(reasoning)| reasoning);
         let enabled = self.enable_thinking.or_else(|| reasoning?.enabled);
         let effort = self.reasoning_effort.or_else(|| reasoning?.effort);
-        Ok(enabled.map(switch).or(effort.map(Into::into)).unwrap_or_default())
+        Ok(enabled.map(switch).or_else(|| effort.map(Into::into)).unwrap_or_default())
     }
 
     /// How many other likely tokens to tell of each, where the likelihood is asked for at all.
