@@ -33,10 +33,18 @@ pub const VOCABULARY_TOKEN_BYTES_MAX: usize = 1000;
 pub const SCHEMA_DEPTH_MAX: usize = 64;
 /// Values in a schema, all taken together.
 pub const SCHEMA_VALUES_MAX: usize = 50_000;
-/// Largest count (of repetitions, items, characters) in a schema or grammar.
+/// Largest number of repetitions in a grammar in llama.cpp's notation.
 pub const REPEAT_MAX: u64 = 10_000;
+/// Properties of one object in a schema, which take time by the square.
+pub const SCHEMA_PROPERTIES_MAX: usize = 1_000;
+/// Definitions that a schema refers to and values nested in them, one after the other.
+pub const SCHEMA_CHAIN_MAX: usize = 4_000;
+/// Rules of a grammar in llama.cpp's notation.
+pub const GRAMMAR_RULES_MAX: usize = 1_000;
+/// Bytes of stack while a constraint is made. Only what is used of it is taken.
+pub const CONSTRAINT_STACK_BYTES: usize = 128 * 1024 * 1024;
 /// Steps to build the automata of one constraint.
-pub const CONSTRAINT_BUILD_FUEL: u64 = 1_000_000;
+pub const CONSTRAINT_BUILD_FUEL: u64 = 600_000;
 /// Steps of the automata for one token.
 pub const CONSTRAINT_STEP_FUEL: u64 = 200_000;
 /// Items of the parser for one token.
