@@ -3,7 +3,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use arknet_gateway::{Observer, Options, RequestRecord};
+use arknet_gateway::{METRICS_CONTENT_TYPE, Observer, Options, RequestRecord};
 use arknet_types::Reply;
 use tokio::sync::mpsc;
 use tracing_subscriber::fmt::MakeWriter;
@@ -125,7 +125,7 @@ async fn metrics_are_told() {
     let (door, _) = watched().await;
     let mut client = door.client().await;
     let response = client.get("/metrics").await;
-    assert_eq!(response.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    assert_eq!(response.header("content-type"), Some(METRICS_CONTENT_TYPE));
     assert_eq!(response.text(), "arknet_up 1\n");
     let mut client = Door::open().await.client().await;
     assert_eq!(client.get("/metrics").await.status, 404);
