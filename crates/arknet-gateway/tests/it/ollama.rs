@@ -1,12 +1,13 @@
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use arknet_gateway::KeepAlive;
+use arknet_gateway::{KeepAlive, KeyError, Keys, Options, Pass, Right};
 use arknet_types::{Input, ModelName};
 use serde_json::{Value, json};
 
 use crate::{
     client::{Response, post},
     door::Door,
+    script::MODELS,
 };
 
 fn say(model: &str, more: &Value) -> String {
@@ -234,4 +235,56 @@ async fn who_leaves_stops_the_answer() {
     client.chunk().await.unwrap();
     drop(client);
     door.dropped().await;
+}
+
+/// Lets everybody in, for one model.
+struct OneModel;
+
+impl Keys for OneModel {
+    fn admit(&self, _: Option<&str>) -> Result<Pass, KeyError> {
+        Ok(Arc::new(Self))
+    }
+}
+
+impl Right for OneModel {
+    fn allows(&self, model: &ModelName) -> bool {
+        model.as_str() == MODELS[1]
+    }
+
+    fn spend(&self, _: u64) {}
+}
+
+#[tokio::test]
+async fn a_key_is_for_its_models_under_either_name() {
+    let options = Options { keys: Some(Arc::new(OneModel)), ..Options::default() };
+    let door = Door::opened(options).await;
+    let mut client = door.client().await;
+    let long = format!("https://example.org/{}", "x".repeat(200));
+    for (path, fields) in [
+        ("/api/chat", r#","messages":[{"role":"user","content":"a"}]"#),
+        ("/api/generate", r#","prompt":"a","stream":false"#),
+        ("/api/generate", r#","keep_alive":0"#),
+        ("/api/embed", r#","input":"a""#),
+        ("/api/embeddings", r#","prompt":"a""#),
+        ("/api/pull", ""),
+    ] {
+        for (model, status) in [
+            (MODELS[0], 403),
+            ("arknet/tiny:latest", 403),
+            ("gone", 403),
+            (MODELS[1], 200),
+            ("Qwen/Qwen3-0.6B-Q8_0:latest", 200),
+        ] {
+            let body = format!(r#"{{"model":"{model}"{fields}}}"#);
+            let response = client.post(path, &body).await;
+            assert_eq!(response.status, status, "{path} {body}");
+        }
+    }
+    let response = client.post("/api/pull", &format!(r#"{{"model":"{long}"}}"#)).await;
+    assert_eq!(response.status, 403);
+    let tags = client.get("/api/tags").await.json();
+    assert_eq!(tags["models"].as_array().unwrap().len(), 1);
+    assert_eq!(client.get("/api/ps").await.json(), json!({"models": []}));
+    let response = client.post("/api/show", r#"{"model":"arknet/tiny"}"#).await;
+    assert_eq!(response.status, 404);
 }
