@@ -15,6 +15,8 @@
 
 mod answer;
 mod anthropic;
+#[doc(hidden)]
+pub mod conformance;
 mod discover;
 mod errors;
 mod health;
