@@ -221,7 +221,7 @@ impl Call {
         for ask in &asks {
             self.allow(&ask.infer.model)?;
         }
-        self.trail.dispatched(asks.len(), true);
+        self.trail.dispatched(&asks, true);
         let kind = encoder.content_type();
         let waiting = asks.into_iter().map(|ask| self.begin(ask)).collect();
         let limits = &self.desk.limits;
@@ -262,7 +262,7 @@ impl Call {
     /// Answers at once.
     pub(crate) async fn gather(&self, ask: Ask) -> Result<Gathered, ApiError> {
         self.allow(&ask.infer.model)?;
-        self.trail.dispatched(1, false);
+        self.trail.dispatched(std::slice::from_ref(&ask), false);
         let max = self.desk.limits.answer_bytes_max;
         timeout(self.desk.limits.answer(), self.whole(ask, max))
             .await
@@ -274,7 +274,7 @@ impl Call {
         for ask in &asks {
             self.allow(&ask.infer.model)?;
         }
-        self.trail.dispatched(asks.len(), false);
+        self.trail.dispatched(&asks, false);
         let max = self.desk.limits.answer_bytes_max / asks.len().max(1);
         let all = try_join_all(asks.into_iter().map(|ask| self.whole(ask, max)));
         timeout(self.desk.limits.answer(), all).await.unwrap_or_else(|_| Err(too_late()))

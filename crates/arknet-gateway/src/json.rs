@@ -14,9 +14,26 @@ use crate::ApiError;
 /// How deep JSON may be nested that is passed on as it stands.
 pub(crate) const DEPTH_MAX: usize = 64;
 
+/// Objects in one body. Empty ones take three bytes on the wire and a hundred times as much in memory.
+pub(crate) const OBJECTS_MAX: usize = 128 * 1024;
+/// Texts in one body, names of fields included.
+pub(crate) const STRINGS_MAX: usize = 1024 * 1024;
+/// Bytes of a body that can hold so few values that nobody counts them.
+const UNCOUNTED_BYTES: usize = 256 * 1024;
+
 /// Reads a JSON object. A body that is wrong is read a second time, with its path, to say what is
 /// wrong with it: good requests do not pay for that.
 pub(crate) fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    if body.len() > UNCOUNTED_BYTES {
+        let (objects, strings) = count(body);
+        if objects > OBJECTS_MAX || strings > STRINGS_MAX {
+            let message = format!(
+                "The request body may hold {OBJECTS_MAX} objects and {STRINGS_MAX} texts at most."
+            );
+            let error = ApiError::invalid(StatusCode::PAYLOAD_TOO_LARGE, message);
+            return Err(error.code("too_large"));
+        }
+    }
     match serde_json::from_slice::<Object<T>>(body) {
         Ok(Object(value)) => Ok(value),
         Err(error) => Err(explain::<T>(body, &error)),
@@ -69,6 +86,24 @@ impl<'de> Deserialize<'de> for RawObject {
 pub(crate) fn is_object(text: &str) -> bool {
     serde_json::from_str::<&RawValue>(text)
         .is_ok_and(|raw| raw.get().starts_with('{') && depth(raw.get()) <= DEPTH_MAX)
+}
+
+/// How many objects and texts begin in something like JSON.
+fn count(json: &[u8]) -> (usize, usize) {
+    let (mut objects, mut strings, mut in_text, mut escaped) = (0, 0, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => {
+                in_text = !in_text;
+                strings += usize::from(in_text);
+            }
+            b'{' if !in_text => objects += 1,
+            _ => {}
+        }
+    }
+    (objects, strings)
 }
 
 /// How deep valid JSON is nested.
@@ -203,6 +238,24 @@ mod tests {
             assert_eq!(is_object(&schema), accepted);
         }
         assert!(!is_object("{") && !is_object("{}x") && !is_object(""));
+    }
+
+    #[test]
+    fn values_are_counted_before_they_take_memory() {
+        let list = |item: &str, many: usize| {
+            let items = vec![item; many].join(",");
+            format!(r#"{{"schema":{{"{{ \" {{":[{items}]}}}}"#)
+        };
+        for (body, status) in [
+            (list("{}", OBJECTS_MAX - 2), None),
+            (list("{}", OBJECTS_MAX - 1), Some(413)),
+            (list("\"\"", STRINGS_MAX - 2), None),
+            (list("\"\"", STRINGS_MAX - 1), Some(413)),
+            (list("\"{{{{{{{{{{\"", OBJECTS_MAX), None),
+        ] {
+            let read = object::<Holder>(body.as_bytes());
+            assert_eq!(read.err().map(|error| error.status().as_u16()), status);
+        }
     }
 
     #[test]

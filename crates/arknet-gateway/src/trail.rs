@@ -3,10 +3,10 @@ use std::{
     time::Instant,
 };
 
-use arknet_types::{ModelName, PublicKey, Reply, Usage};
+use arknet_types::{Input, ModelName, PublicKey, Reply, Usage};
 use tracing::{Span, field};
 
-use crate::{Observer, Pass, RequestRecord, id::RequestId, server::CLIENT_LEFT};
+use crate::{Ask, Observer, Pass, RequestRecord, id::RequestId, server::CLIENT_LEFT};
 
 /// What is kept of one request while it runs. When the last holder lets go of it, the request has
 /// ended: its tokens are counted against its key, and the observer hears of it.
@@ -24,6 +24,10 @@ struct State {
     seen: u32,
     /// Answers that have not ended.
     running: u32,
+    /// Whether its answers share their input.
+    shared: bool,
+    /// Whether tokens are looked at only, and not worked on.
+    looked_at: bool,
 }
 
 impl Trail {
@@ -64,7 +68,8 @@ impl Trail {
             streamed: false,
             left: false,
         };
-        let state = State { record, pass: None, seen: 0, running: 0 };
+        let state =
+            State { record, pass: None, seen: 0, running: 0, shared: true, looked_at: false };
         Arc::new(Self { started: Instant::now(), observer, span, state: Mutex::new(state) })
     }
 
@@ -85,9 +90,16 @@ impl Trail {
         self.state().record.request_bytes = bytes as u64;
     }
 
-    pub(crate) fn dispatched(&self, answers: usize, streamed: bool) {
+    /// These are asked now.
+    pub(crate) fn dispatched(&self, asks: &[Ask], streamed: bool) {
+        let shared = asks.windows(2).all(|two| two[0].infer.input == two[1].infer.input);
+        let looked_at = asks.iter().all(|ask| {
+            let input = &ask.infer.input;
+            matches!(input, Input::Count(_) | Input::Tokenize { .. } | Input::Detokenize(_))
+        });
         let mut state = self.state();
-        state.running += u32::try_from(answers).unwrap_or(u32::MAX);
+        state.running += u32::try_from(asks.len()).unwrap_or(u32::MAX);
+        (state.shared, state.looked_at) = (shared, looked_at);
         state.record.streamed = streamed;
         state.record.until_dispatch.get_or_insert_with(|| self.started.elapsed());
     }
@@ -119,7 +131,9 @@ impl Trail {
             Reply::ToolCall(piece) => piece.tokens,
             Reply::Done { usage, .. } => {
                 state.running = state.running.saturating_sub(1);
-                add(&mut state.record.usage, *usage);
+                if !state.looked_at {
+                    add(&mut state.record.usage, *usage, state.shared);
+                }
                 return;
             }
             Reply::Refused(refusal) => {
@@ -155,10 +169,11 @@ impl Trail {
     }
 }
 
-/// The answers to one request share its input.
-fn add(sum: &mut Usage, one: Usage) {
-    sum.prompt_tokens = sum.prompt_tokens.max(one.prompt_tokens);
-    sum.cached_tokens = sum.cached_tokens.max(one.cached_tokens);
+/// Answers that share their input took it once.
+fn add(sum: &mut Usage, one: Usage, shared: bool) {
+    let both = |sum: u32, one: u32| if shared { sum.max(one) } else { sum.saturating_add(one) };
+    sum.prompt_tokens = both(sum.prompt_tokens, one.prompt_tokens);
+    sum.cached_tokens = both(sum.cached_tokens, one.cached_tokens);
     sum.completion_tokens = sum.completion_tokens.saturating_add(one.completion_tokens);
     sum.reasoning_tokens = sum.reasoning_tokens.saturating_add(one.reasoning_tokens);
 }

@@ -5,10 +5,7 @@ use super::{
     content::{Content, unsupported},
     shape::Shape,
 };
-use crate::{
-    ApiError,
-    json::{Object, is_object},
-};
+use crate::{ApiError, arguments, json::Object};
 
 #[derive(Debug, Deserialize)]
 pub(crate) struct WireMessage {
@@ -70,14 +67,9 @@ impl WireMessage {
             return Err(unsupported(format!("messages[{index}].audio"), model, "sounds"));
         }
         let mut tool_calls = Vec::new();
-        for (at, Object(call)) in self.tool_calls.into_iter().flatten().enumerate() {
-            let param = || format!("messages[{index}].tool_calls[{at}].function.arguments");
-            tool_calls.push(tool_call(
-                call.id,
-                call.function.0.name,
-                call.function.0.arguments,
-                param,
-            )?);
+        for Object(call) in self.tool_calls.into_iter().flatten() {
+            let Object(function) = call.function;
+            tool_calls.push(tool_call(call.id, function.name, &function.arguments));
         }
         let reasoning = self.reasoning_content.or(match self.reasoning {
             Shape::Text(text) => Some(text),
@@ -100,17 +92,9 @@ impl WireMessage {
     }
 }
 
-/// A call that an earlier answer made. Its arguments become part of a template, which wants to look
-/// into them.
-pub(crate) fn tool_call(
-    id: String,
-    name: String,
-    arguments: String,
-    param: impl FnOnce() -> String,
-) -> Result<ToolCall, ApiError> {
-    let arguments = if arguments.trim().is_empty() { "{}".to_owned() } else { arguments };
-    if !is_object(&arguments) {
-        return Err(ApiError::parameter(param(), "The arguments of a call must be a JSON object."));
-    }
-    Ok(ToolCall { id, name, arguments })
+/// A call that an earlier answer made. What the model wrote as arguments that is no object stays in
+/// sight of it, inside of one: to refuse it would end the conversation for good.
+pub(crate) fn tool_call(id: String, name: String, arguments: &str) -> ToolCall {
+    let arguments = Box::<str>::from(arguments::object(arguments)).into_string();
+    ToolCall { id, name, arguments }
 }

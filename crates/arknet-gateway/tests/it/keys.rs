@@ -145,6 +145,13 @@ async fn what_was_generated_is_counted_also_when_the_client_leaves() {
         }
         assert_eq!(spent(), whole, "{more}");
     }
+    // To look at tokens costs none.
+    let count = r#"{"model":"arknet/tiny","content":"a","input":"a","max_tokens":1,"messages":[{"role":"user","content":"a"}]}"#;
+    let tokenize = r#"{"model":"arknet/tiny","content":"a"}"#;
+    assert_eq!(send(&door, header, &post("/tokenize", tokenize)).await.status, 200);
+    for path in ["/v1/messages/count_tokens", "/v1/responses/input_tokens"] {
+        assert_eq!(send(&door, header, &post(path, count)).await.status, 200, "{path}");
+    }
     let (replies, receiver) = mpsc::channel::<Reply>(16);
     *door.script.driven.lock().unwrap() = Some(receiver);
     let mut client = door.client().await;

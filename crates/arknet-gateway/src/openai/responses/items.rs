@@ -50,8 +50,7 @@ impl WireItem {
                 let id = self.call_id.ok_or_else(|| missing("call_id"))?;
                 let name = self.name.ok_or_else(|| missing("name"))?;
                 let arguments = self.arguments.unwrap_or_default();
-                let call = tool_call(id, name, arguments, || at("arguments"))?;
-                turn(messages).tool_calls.push(call);
+                turn(messages).tool_calls.push(tool_call(id, name, &arguments));
             }
             "function_call_output" => {
                 let output = self.output.ok_or_else(|| missing("output"))?;

@@ -133,10 +133,6 @@ fn mistakes_are_named() {
         (r#""input":[{"type":"item_reference","id":"x"}]"#, "input[0].type"),
         (r#""input":[{"type":"function_call","name":"f"}]"#, "input[0].call_id"),
         (r#""input":[{"type":"function_call","call_id":"i"}]"#, "input[0].name"),
-        (
-            r#""input":[{"type":"function_call","call_id":"i","name":"f","arguments":"x"}]"#,
-            "input[0].arguments",
-        ),
         (r#""input":[{"type":"function_call_output","call_id":"i"}]"#, "input[0].output"),
         (
             r#""input":[{"role":"user","content":[{"type":"input_image","image_url":"http://x/"}]}]"#,
