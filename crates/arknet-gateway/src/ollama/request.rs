@@ -8,7 +8,7 @@ use super::{
     error::unknown_model,
     lifetime::{DEFAULT, keep_alive},
     wire::{
-        ChatParams, EmbedParams, GenerateParams, Knobs, Lifetime, NameParams, OneOrMany, Think,
+        ChatParams, EmbedParams, GenerateParams, Knobs, Lifetime, NameParams, Texts, Think,
         WireCall, WireMessage, WireRole, WireTool,
     },
 };
@@ -126,11 +126,7 @@ pub fn generate(body: &[u8]) -> Result<Asked, ApiError> {
 /// Reads the body of `POST /api/embed`.
 pub fn embed(body: &[u8]) -> Result<Embed, ApiError> {
     let params: EmbedParams = json::object(body)?;
-    let texts = match params.input {
-        Some(OneOrMany::One(text)) => vec![text],
-        Some(OneOrMany::Many(texts)) => texts,
-        None => vec![],
-    };
+    let texts = params.input.map_or_else(Vec::new, |Texts(texts)| texts);
     let dimensions = match params.dimensions.map(|whole| usize::try_from(whole.0)) {
         None | Some(Ok(0)) => None,
         Some(Ok(dimensions)) => Some(dimensions),

@@ -254,6 +254,8 @@ fn mistakes_are_named() {
         let error = generate(&prompt(fields)).map(|_| ()).unwrap_err();
         assert_eq!((error.param(), error.status().as_u16()), (Some(param), 400));
     }
+    let many = json!({"model": "m", "input": vec!["a"; 2049]}).to_string();
+    assert_eq!(embed(many.as_bytes()).map(|_| ()).unwrap_err().status().as_u16(), 400);
     let negative = embed(br#"{"model":"m","input":"a","dimensions":-1}"#).map(|_| ()).unwrap_err();
     assert_eq!(negative.param(), Some("dimensions"));
     for body in [&b"{"[..], b"[]", b"", b"null", b"{\"model\":\"\xff\"}"] {

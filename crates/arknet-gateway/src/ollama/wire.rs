@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use arknet_types::limits::TEXTS_MAX;
 use serde::{
     Deserialize, Deserializer,
-    de::{Error, Visitor},
+    de::{Error, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
@@ -51,7 +52,7 @@ pub(super) struct GenerateParams {
 #[serde(default)]
 pub(super) struct EmbedParams {
     pub(super) model: Option<String>,
-    pub(super) input: Option<OneOrMany>,
+    pub(super) input: Option<Texts>,
     pub(super) prompt: Option<String>,
     pub(super) dimensions: Option<Whole>,
     pub(super) truncate: Option<bool>,
@@ -131,25 +132,109 @@ pub(super) struct Knobs {
     pub(super) stop: Option<Vec<String>>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug)]
 pub(super) enum Think {
     Flag(bool),
     Level(String),
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug)]
 pub(super) enum Lifetime {
     Seconds(f64),
     Text(String),
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub(super) enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
+/// One text, or several.
+#[derive(Debug)]
+pub(super) struct Texts(pub(super) Vec<String>);
+
+impl<'de> Deserialize<'de> for Think {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FlagOrLevel;
+
+        impl Visitor<'_> for FlagOrLevel {
+            type Value = Think;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("true, false, \"low\", \"medium\" or \"high\"")
+            }
+
+            fn visit_bool<E: Error>(self, flag: bool) -> Result<Think, E> {
+                Ok(Think::Flag(flag))
+            }
+
+            fn visit_str<E: Error>(self, level: &str) -> Result<Think, E> {
+                Ok(Think::Level(level.into()))
+            }
+        }
+
+        deserializer.deserialize_any(FlagOrLevel)
+    }
+}
+
+impl<'de> Deserialize<'de> for Lifetime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SecondsOrText;
+
+        impl Visitor<'_> for SecondsOrText {
+            type Value = Lifetime;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number of seconds or a duration such as \"5m\"")
+            }
+
+            // A hundred years are exact, and what is longer is for ever.
+            fn visit_i64<E: Error>(self, seconds: i64) -> Result<Lifetime, E> {
+                Ok(Lifetime::Seconds(seconds as f64))
+            }
+
+            fn visit_u64<E: Error>(self, seconds: u64) -> Result<Lifetime, E> {
+                Ok(Lifetime::Seconds(seconds as f64))
+            }
+
+            fn visit_f64<E: Error>(self, seconds: f64) -> Result<Lifetime, E> {
+                Ok(Lifetime::Seconds(seconds))
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Lifetime, E> {
+                Ok(Lifetime::Text(text.into()))
+            }
+        }
+
+        deserializer.deserialize_any(SecondsOrText)
+    }
+}
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OneOrMany;
+
+        impl<'de> Visitor<'de> for OneOrMany {
+            type Value = Texts;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an array of strings")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Texts, E> {
+                Ok(Texts(vec![text.into()]))
+            }
+
+            // Up to one more than allowed, so that the check of the request sees that there are too
+            // many.
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Texts, A::Error> {
+                let mut texts = Vec::new();
+                while let Some(text) = items.next_element()? {
+                    if texts.len() <= TEXTS_MAX {
+                        texts.push(text);
+                    }
+                }
+                Ok(Texts(texts))
+            }
+        }
+
+        deserializer.deserialize_any(OneOrMany)
+    }
 }
 
 /// A whole number, which may be written with a fraction of zero, as some languages do.
