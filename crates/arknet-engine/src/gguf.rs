@@ -96,16 +96,56 @@ pub struct GgufInfo {
     pub layers: u32,
     /// Tokens in the vocabulary.
     pub vocabulary_tokens: u64,
-    /// Whether it says how conversations are written.
-    pub has_chat_template: bool,
-    /// Whether it continues text. Embedding models and translators do not.
-    pub is_causal: bool,
+    /// How conversations are written, if it says so.
+    pub chat_template: Option<String>,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// How the vectors of its tokens become one, if it says so.
+    pub pooling: Option<Pooling>,
+    /// Whether every token sees those after it too, so that a text must be read in one step.
+    pub is_read_whole: bool,
+    /// How its numbers are stored, mostly: `Q8_0`.
+    pub quantization: Option<&'static str>,
+    /// Numbers in the vector of one token.
+    pub embedding_length: u32,
+    /// Numbers inside the widest part of a layer.
+    pub feed_forward_length: u32,
+    /// Numbers in the key of one head, and in its value.
+    pub head_lengths: (u64, u64),
     /// Tensors.
     pub tensors: u64,
+    /// Numbers in all tensors.
+    pub parameters: u64,
     /// Bytes of all tensors.
     pub tensor_bytes: u64,
+    /// Bytes of the file.
+    pub file_bytes: u64,
     /// Elements of keys and values that one token adds to the cache, over all layers.
     kv_elements_per_token: u64,
+}
+
+/// What a model is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Purpose {
+    /// It continues text.
+    Generate,
+    /// It turns texts into vectors.
+    Embed,
+    /// It says how well a document answers a query.
+    Rank,
+    /// It turns one text into another, with an encoder and a decoder. Nothing here runs it.
+    Translate,
+}
+
+/// How the vectors of a text's tokens become one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Pooling {
+    /// Their mean.
+    Mean,
+    /// The first.
+    First,
+    /// The last.
+    Last,
 }
 
 impl GgufInfo {
@@ -133,8 +173,14 @@ impl GgufInfo {
         let tensors = reader.count("the number of tensors", tensors::TENSORS_MAX)?;
         let keys = reader.count("the number of metadata keys", metadata::KEYS_MAX)?;
         let metadata = Metadata::read(&mut reader, keys)?;
-        let tensor_bytes = tensors::check(&mut reader, tensors, metadata.alignment()?)?;
-        Self::gather(&metadata, tensors, tensor_bytes)
+        let sizes = tensors::check(&mut reader, tensors, metadata.alignment()?)?;
+        let info = Self::gather(&metadata, tensors)?;
+        Ok(Self {
+            parameters: sizes.elements,
+            tensor_bytes: sizes.bytes,
+            file_bytes: length,
+            ..info
+        })
     }
 
     /// Bytes one token takes in the cache of one sequence, at two bytes an element.
@@ -143,7 +189,13 @@ impl GgufInfo {
         self.kv_elements_per_token.saturating_mul(2)
     }
 
-    fn gather(metadata: &Metadata, tensors: u64, tensor_bytes: u64) -> Result<Self, GgufError> {
+    /// The same with keys and values in blocks of 32 elements that take 34 bytes.
+    #[must_use]
+    pub fn kv_bytes_per_token_q8(&self) -> u64 {
+        self.kv_elements_per_token.saturating_mul(34).div_ceil(32)
+    }
+
+    fn gather(metadata: &Metadata, tensors: u64) -> Result<Self, GgufError> {
         if let Some(parts @ 2..) = metadata.integer("split.count") {
             return Err(GgufError::Part { parts });
         }
@@ -161,20 +213,94 @@ impl GgufInfo {
         };
         let context_tokens = need("context_length")?;
         let layers = need("block_count")?;
+        let get = |suffix: &str| metadata.integer(&format!("{architecture}.{suffix}"));
+        let size = |suffix: &str| get(suffix).and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+        let (purpose, pooling) =
+            purpose(&architecture, get("pooling_type"), get("attention.causal"));
+        let is_encoder = get("attention.causal") == Some(0) || architecture == "t5encoder";
         Ok(Self {
+            // The pooling of ranking models is the library's, which pools within one step.
+            is_read_whole: is_encoder || purpose == Purpose::Rank,
             name: metadata.text("general.name").map(str::to_owned),
             context_tokens,
             layers,
             vocabulary_tokens: metadata
                 .elements("tokenizer.ggml.tokens")
                 .ok_or_else(|| missing("tokenizer.ggml.tokens"))?,
-            has_chat_template: metadata.has("tokenizer.chat_template"),
-            is_causal: metadata.integer(&format!("{architecture}.attention.causal")) != Some(0)
-                && !architecture.starts_with("t5"),
+            chat_template: metadata.text("tokenizer.chat_template").map(str::to_owned),
+            purpose,
+            pooling,
+            quantization: metadata.integer("general.file_type").and_then(quantization),
+            embedding_length: size("embedding_length"),
+            feed_forward_length: metadata.largest(&format!("{architecture}.feed_forward_length")),
+            head_lengths: metadata.head_lengths(&architecture),
             tensors,
-            tensor_bytes,
+            parameters: 0,
+            tensor_bytes: 0,
+            file_bytes: 0,
             kv_elements_per_token: metadata.kv_elements_per_token(&architecture, layers),
             architecture,
         })
     }
+}
+
+/// What a model is for, from the kind of its network, the number of its pooling and whether its
+/// attention looks back only.
+fn purpose(
+    architecture: &str,
+    pooling: Option<u64>,
+    is_causal: Option<u64>,
+) -> (Purpose, Option<Pooling>) {
+    if architecture == "t5" {
+        return (Purpose::Translate, None);
+    }
+    let is_encoder = is_causal == Some(0) || architecture == "t5encoder";
+    match pooling {
+        Some(1) => (Purpose::Embed, Some(Pooling::Mean)),
+        Some(2) => (Purpose::Embed, Some(Pooling::First)),
+        Some(3) => (Purpose::Embed, Some(Pooling::Last)),
+        Some(4) => (Purpose::Rank, None),
+        _ if is_encoder => (Purpose::Embed, None),
+        _ => (Purpose::Generate, None),
+    }
+}
+
+/// The names of `general.file_type`, as people know them.
+fn quantization(number: u64) -> Option<&'static str> {
+    Some(match number {
+        0 => "F32",
+        1 => "F16",
+        2 => "Q4_0",
+        3 => "Q4_1",
+        7 => "Q8_0",
+        8 => "Q5_0",
+        9 => "Q5_1",
+        10 => "Q2_K",
+        11 => "Q3_K_S",
+        12 => "Q3_K_M",
+        13 => "Q3_K_L",
+        14 => "Q4_K_S",
+        15 => "Q4_K_M",
+        16 => "Q5_K_S",
+        17 => "Q5_K_M",
+        18 => "Q6_K",
+        19 => "IQ2_XXS",
+        20 => "IQ2_XS",
+        21 => "Q2_K_S",
+        22 => "IQ3_XS",
+        23 => "IQ3_XXS",
+        24 => "IQ1_S",
+        25 => "IQ4_NL",
+        26 => "IQ3_S",
+        27 => "IQ3_M",
+        28 => "IQ2_S",
+        29 => "IQ2_M",
+        30 => "IQ4_XS",
+        31 => "IQ1_M",
+        32 => "BF16",
+        36 => "TQ1_0",
+        37 => "TQ2_0",
+        38 => "MXFP4_MOE",
+        _ => return None,
+    })
 }

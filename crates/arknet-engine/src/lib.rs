@@ -1,17 +1,20 @@
-//! Providers: things that answer requests, behind one narrow trait.
+//! llama.cpp inside this process: one model for many requests at once.
 //!
-//! A provider gets an [`InferRequest`](arknet_types::InferRequest) and gives text, token counts and
-//! a way to cancel. It knows nothing of peers, keys or money, so it can move into a process of its
-//! own without a change to anything above it.
-//!
-//! The one provider here is llama.cpp, embedded ([`LlamaProvider`]). Nothing in this crate writes a
+//! [`LlamaProvider`] is a [`Provider`](arknet_provider::Provider). It is made to run in a process
+//! of its own, because native code may end its process; [`survey`] says beforehand, without loading
+//! anything, what a model will be and how much memory it takes. Nothing in this crate writes a
 //! prompt or a completion to a log or a disk.
 
 mod embedded;
 pub mod gguf;
 mod llama;
-mod provider;
 
 pub use embedded::{EmbeddedModel, embedded_model};
-pub use llama::{LlamaOptions, LlamaProvider, LoadError};
-pub use provider::{Generation, ModelInfo, Provider};
+pub use llama::{
+    EngineStats, LlamaOptions, LlamaProvider, LoadError, Survey, memory_bytes_available, survey,
+    survey_with,
+};
+
+/// Whether this build computes on a graphics processor.
+pub const HAS_GPU: bool =
+    cfg!(any(feature = "cuda", feature = "metal", feature = "vulkan"));

@@ -4,40 +4,45 @@
 //! from there to the engine thread (steps, sampling), and comes back as replies through a bounded
 //! channel. Both queues are bounded, and the number of requests inside is bounded by the slots.
 
-mod backend;
+mod cache;
 mod engine;
 mod error;
+#[cfg(test)]
+mod exact_tests;
+mod native;
+mod options;
+mod outbox;
 mod plan;
 mod prepare;
 mod prompt;
 mod sampling;
 mod schedule;
 mod sequence;
-mod template;
+mod stats;
 mod text;
+mod vectors;
 
 use std::{
-    path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU16, Ordering},
+        atomic::{AtomicU16, Ordering},
         mpsc as queue,
     },
     thread::{self, JoinHandle, Thread},
 };
 
-use arknet_types::{InferRequest, ModelDigest, ModelName, Refusal, RefusalCode};
-use llama_cpp_2::model::{LlamaModel, params::LlamaModelParams};
-use tokio::sync::mpsc;
+use arknet_provider::{Generation, ModelInfo, Models, Provider, Seat};
+use arknet_types::{Capabilities, InferRequest, Profile, Refusal, RefusalCode};
+use tokio::sync::{mpsc, watch};
 
 pub use error::LoadError;
+pub use options::{LlamaOptions, Survey, survey, survey_with};
+pub use plan::memory_bytes_available;
+pub use stats::EngineStats;
 
-use crate::{
-    gguf::GgufInfo,
-    provider::{Generation, ModelInfo, Provider, Seat},
-};
-use engine::Engine;
-use plan::{Facts, Plan, Wishes, plan};
+use crate::gguf::GgufInfo;
+use engine::{Engine, Running, Shared};
+use native::Model;
 use prepare::{Ask, Preparation};
 
 /// Replies that wait for a reader before its sequence stops taking part in steps.
@@ -47,53 +52,17 @@ const CANCELLED_ASKS_MAX: usize = 64;
 /// Milliseconds after which a full provider is worth another try.
 const RETRY_AFTER_MS: u64 = 1000;
 
-/// Which model to load, and how.
-#[derive(Clone, Debug)]
-pub struct LlamaOptions {
-    /// What requests call it.
-    pub name: ModelName,
-    /// The hash of the file. Not computed here: hashing belongs where a file is added.
-    pub digest: ModelDigest,
-    /// The GGUF file.
-    pub path: PathBuf,
-    /// Tokens of input and answer together. None takes what the model was trained on, at most
-    /// 8,192, and less when memory is short.
-    pub context_tokens: Option<u32>,
-    /// Requests answered at once, at most 256. None lets memory decide, at most 16.
-    pub slots: Option<u16>,
-    /// Threads that compute. None takes the processor's cores, and fewer for a small model.
-    pub threads: Option<usize>,
-    /// Memory for weights and caches, at most. None leaves three quarters of what is free beside
-    /// the weights alone.
-    pub memory_bytes_max: Option<u64>,
-}
-
-impl LlamaOptions {
-    /// A model with everything else left to us.
-    #[must_use]
-    pub fn new(name: ModelName, digest: ModelDigest, path: impl Into<PathBuf>) -> Self {
-        Self {
-            name,
-            digest,
-            path: path.into(),
-            context_tokens: None,
-            slots: None,
-            threads: None,
-            memory_bytes_max: None,
-        }
-    }
-}
-
 /// A model that runs inside this process.
 ///
-/// Dropping it ends all running answers with a refusal, and waits for the step that is being
+/// Dropping it ends all running answers with a refusal, and waits for the operation that is being
 /// computed.
 #[derive(Debug)]
 pub struct LlamaProvider {
     info: ModelInfo,
+    models: Arc<watch::Sender<Arc<[ModelInfo]>>>,
     asks: Option<queue::SyncSender<Ask>>,
     active: Arc<AtomicU16>,
-    is_closing: Arc<AtomicBool>,
+    shared: Arc<Shared>,
     engine: Option<JoinHandle<()>>,
     preparation: Option<JoinHandle<()>>,
 }
@@ -101,32 +70,46 @@ pub struct LlamaProvider {
 impl LlamaProvider {
     /// Loads a model. Takes as long as reading the file does; call it where blocking is allowed.
     pub fn open(options: LlamaOptions) -> Result<Self, LoadError> {
-        let plan = check(&options)?;
-        let model = Arc::new(load(&options)?);
-        let is_closing = Arc::new(AtomicBool::new(false));
+        let survey = survey(&options)?;
+        let path = &options.path;
+        let file =
+            GgufInfo::read(path).map_err(|cause| LoadError::Gguf { path: path.clone(), cause })?;
+        let running = Running {
+            plan: survey.plan,
+            purpose: file.purpose,
+            is_read_whole: file.is_read_whole,
+            profile: options.profile,
+        };
+        let model = Model::load(path, options.gpu_layers).ok_or_else(|| LoadError::Refused {
+            path: path.clone(),
+            architecture: file.architecture.clone(),
+        })?;
+        let (plan, info, model) = (survey.plan, survey.info, Arc::new(model));
+        let (models, _) = watch::channel::<Arc<[ModelInfo]>>(Arc::new([info.clone()]));
+        let models = Arc::new(models);
+        let shared = Arc::new(Shared::default());
         let (job_sender, jobs) = queue::sync_channel(usize::from(plan.slots));
-        let engine = spawn_engine(&options, plan, &model, jobs, &is_closing)?;
+        let engine = spawn_engine(&options, running, &model, jobs, &shared, &models)?;
         let (asks, ask_receiver) =
             queue::sync_channel(usize::from(plan.slots) + CANCELLED_ASKS_MAX);
         let mut provider = Self {
-            info: ModelInfo {
-                name: options.name.clone(),
-                digest: options.digest,
-                context_tokens: plan.context_tokens,
-                slots: plan.slots,
-            },
+            info,
+            models: Arc::clone(&models),
             asks: Some(asks),
             active: Arc::new(AtomicU16::new(0)),
-            is_closing: Arc::clone(&is_closing),
+            shared: Arc::clone(&shared),
             engine: Some(engine),
             preparation: None,
         };
         let engine_thread = provider.engine_thread();
-        let preparation = Preparation::new(model, options.name, plan.context_tokens);
+        let name = options.name;
+        let preparation =
+            Preparation::new(model, name, file.purpose, file.pooling, plan.context_tokens);
         let handle = thread::Builder::new()
             .name("llama-prepare".into())
             .spawn(move || {
-                preparation.run(&ask_receiver, &job_sender, &engine_thread, &is_closing);
+                let _served = Served(models);
+                preparation.run(&ask_receiver, &job_sender, &engine_thread, &shared);
             })
             .map_err(LoadError::Thread)?;
         provider.preparation = Some(handle);
@@ -135,27 +118,49 @@ impl LlamaProvider {
             context_tokens = plan.context_tokens,
             slots = plan.slots,
             threads = plan.threads,
+            memory_mib = plan.memory_bytes >> 20,
             "model loaded"
         );
         Ok(provider)
+    }
+
+    /// What it serves.
+    #[must_use]
+    pub fn info(&self) -> &ModelInfo {
+        &self.info
+    }
+
+    /// What it has done and holds, at this moment. Costs a few loads.
+    #[must_use]
+    pub fn stats(&self) -> EngineStats {
+        self.shared.counters.read()
     }
 
     fn engine_thread(&self) -> Thread {
         let engine = self.engine.as_ref().expect("taken by drop only");
         engine.thread().clone()
     }
+
+    /// What a request needs and the model cannot do.
+    fn check_capabilities(&self, request: &InferRequest) -> Result<(), Refusal> {
+        let lacks = request.needs().without(self.info.capabilities);
+        if lacks == Capabilities::NONE {
+            return Ok(());
+        }
+        let name = &self.info.name;
+        let words = if lacks.contains(Capabilities::VISION) {
+            format!("{name} takes no pictures: it has no projector")
+        } else {
+            let lacks: Vec<&str> = lacks.names().collect();
+            format!("{name} cannot do this: {}", lacks.join(", "))
+        };
+        Err(Refusal::new(RefusalCode::Unsupported, words))
+    }
 }
 
 impl Provider for LlamaProvider {
-    fn models(&self) -> Vec<ModelInfo> {
-        // A thread that ended by itself met a bug; what it served is not served any more.
-        let lives =
-            |thread: &Option<JoinHandle<()>>| thread.as_ref().is_some_and(|t| !t.is_finished());
-        if lives(&self.engine) && lives(&self.preparation) {
-            vec![self.info.clone()]
-        } else {
-            Vec::new()
-        }
+    fn models(&self) -> Models {
+        self.models.subscribe()
     }
 
     fn generate(&self, request: InferRequest) -> Result<Generation, Refusal> {
@@ -167,6 +172,7 @@ impl Provider for LlamaProvider {
                 format!("this provider serves {}", self.info.name),
             ));
         }
+        self.check_capabilities(&request)?;
         let busy = || {
             let words = format!("all {} slots are taken", self.info.slots);
             Refusal::new(RefusalCode::Busy, words).retry_after_ms(RETRY_AFTER_MS)
@@ -187,7 +193,7 @@ impl Provider for LlamaProvider {
 
 impl Drop for LlamaProvider {
     fn drop(&mut self) {
-        self.is_closing.store(true, Ordering::SeqCst);
+        self.shared.is_closing.store(true, Ordering::SeqCst);
         self.asks = None;
         if let Some(engine) = self.engine.take() {
             engine.thread().unpark();
@@ -197,6 +203,15 @@ impl Drop for LlamaProvider {
         if let Some(preparation) = self.preparation.take() {
             let _ = preparation.join();
         }
+    }
+}
+
+/// Held by threads without which nothing is served. One that ends by itself met a bug.
+struct Served(Arc<watch::Sender<Arc<[ModelInfo]>>>);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.0.send_replace(Arc::new([]));
     }
 }
 
@@ -227,64 +242,49 @@ impl Drop for EngineSeat {
     }
 }
 
-/// Looks at the file before native code does, and plans.
-fn check(options: &LlamaOptions) -> Result<Plan, LoadError> {
-    let path = &options.path;
-    let info =
-        GgufInfo::read(path).map_err(|cause| LoadError::Gguf { path: path.clone(), cause })?;
-    if !info.is_causal {
-        return Err(LoadError::NotCausal { path: path.clone(), architecture: info.architecture });
-    }
-    let facts = Facts::of(&info);
-    let wishes = Wishes {
-        context_tokens: options.context_tokens,
-        slots: options.slots,
-        memory_bytes_max: options.memory_bytes_max,
-        threads: options.threads,
-    };
-    plan(facts, wishes).map_err(|shortage| shortage.into_error(path))
-}
-
-fn load(options: &LlamaOptions) -> Result<LlamaModel, LoadError> {
-    let backend = backend::backend().ok_or(LoadError::Backend)?;
-    LlamaModel::load_from_file(backend, &options.path, &LlamaModelParams::default()).map_err(|_| {
-        let architecture = GgufInfo::read(&options.path).map(|info| info.architecture);
-        LoadError::Refused {
-            path: options.path.clone(),
-            architecture: architecture.unwrap_or_default(),
-        }
-    })
+/// How the start of an engine went.
+enum Start {
+    Ready,
+    NoMemory,
+    NotExact,
 }
 
 /// Starts the engine and waits until it has its memory.
 fn spawn_engine(
     options: &LlamaOptions,
-    plan: Plan,
-    model: &Arc<LlamaModel>,
-    jobs: queue::Receiver<sequence::Job>,
-    is_closing: &Arc<AtomicBool>,
+    running: Running,
+    model: &Arc<Model>,
+    jobs: queue::Receiver<engine::Job>,
+    shared: &Arc<Shared>,
+    models: &Arc<watch::Sender<Arc<[ModelInfo]>>>,
 ) -> Result<JoinHandle<()>, LoadError> {
-    let backend = backend::backend().ok_or(LoadError::Backend)?;
-    let (ready, is_ready) = queue::sync_channel(1);
-    let (model, is_closing) = (Arc::clone(model), Arc::clone(is_closing));
+    let (started, has_started) = queue::sync_channel(1);
+    let (model, shared) = (Arc::clone(model), Arc::clone(shared));
+    let served = Served(Arc::clone(models));
     let handle = thread::Builder::new()
         .name("llama-engine".into())
         .spawn(move || {
-            let engine = Engine::new(backend, &model, plan, jobs, is_closing);
-            // The receiver waits for exactly this.
-            let _ = ready.send(engine.is_some());
-            if let Some(engine) = engine {
-                engine.run();
+            let _served = served;
+            let Some(mut engine) = Engine::new(model, running, jobs, shared) else {
+                let _ = started.send(Start::NoMemory);
+                return;
+            };
+            if running.profile == Profile::Exact && !engine.is_exact() {
+                let _ = started.send(Start::NotExact);
+                return;
             }
+            // The receiver waits for exactly this.
+            let _ = started.send(Start::Ready);
+            engine.run();
         })
         .map_err(LoadError::Thread)?;
-    if is_ready.recv() == Ok(true) {
-        Ok(handle)
-    } else {
-        Err(LoadError::Context {
+    match has_started.recv() {
+        Ok(Start::Ready) => Ok(handle),
+        Ok(Start::NotExact) => Err(LoadError::NotExact { path: options.path.clone() }),
+        Ok(Start::NoMemory) | Err(_) => Err(LoadError::Context {
             path: options.path.clone(),
-            slots: plan.slots,
-            context_tokens: plan.context_tokens,
-        })
+            slots: running.plan.slots,
+            context_tokens: running.plan.context_tokens,
+        }),
     }
 }

@@ -9,8 +9,10 @@ use super::{GgufError, reader::Reader};
 pub(super) const KEYS_MAX: u64 = 16_384;
 /// Bytes of a key.
 const KEY_BYTES_MAX: u64 = 256;
-/// Bytes of a text that is kept.
+/// Bytes of a name that is kept.
 const KEPT_BYTES_MAX: u64 = 256;
+/// Bytes of a chat template that is kept; longer ones are none.
+const TEMPLATE_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of any text: chat templates and vocabulary entries are far shorter.
 const TEXT_BYTES_MAX: u64 = 16 << 20;
 /// Elements of an array: vocabularies and their merges stay below a million.
@@ -19,6 +21,7 @@ const ARRAY_ELEMENTS_MAX: u64 = 1 << 26;
 const LAYERS_MAX: u64 = 65_536;
 /// The texts somebody asks for; all others are passed over.
 const KEPT_TEXTS: [&str; 2] = ["general.architecture", "general.name"];
+const TEMPLATE: &str = "tokenizer.chat_template";
 const ALIGNMENT_DEFAULT: u64 = 32;
 const ALIGNMENT_MAX: u64 = 1 << 20;
 
@@ -32,10 +35,11 @@ pub(super) struct Metadata {
 enum Value {
     /// A whole number or a truth value.
     Integer(u64),
-    /// A list: how many elements, and their sum where they are whole numbers.
+    /// A list: how many elements, and their sum and the largest where they are whole numbers.
     List {
         elements: u64,
         sum: Option<u64>,
+        largest: u64,
     },
     /// Something we never ask for the value of.
     Other,
@@ -121,8 +125,22 @@ impl Metadata {
         }
     }
 
-    pub(super) fn has(&self, key: &str) -> bool {
-        self.values.contains_key(key)
+    /// A number, or the largest of a list of them with one for each layer.
+    pub(super) fn largest(&self, key: &str) -> u32 {
+        let largest = match self.values.get(key) {
+            Some(Value::Integer(value) | Value::List { largest: value, .. }) => *value,
+            _ => 0,
+        };
+        u32::try_from(largest).unwrap_or(u32::MAX)
+    }
+
+    /// Numbers in the key of one head, and in its value.
+    pub(super) fn head_lengths(&self, architecture: &str) -> (u64, u64) {
+        let get = |suffix: &str| self.integer(&format!("{architecture}.{suffix}"));
+        let heads = get("attention.head_count").unwrap_or(1).max(1);
+        let per_head = get("embedding_length").unwrap_or(0) / heads;
+        let key = get("attention.key_length").unwrap_or(per_head);
+        (key, get("attention.value_length").unwrap_or(per_head))
     }
 
     /// To multiples of how many bytes tensors are placed.
@@ -147,9 +165,7 @@ impl Metadata {
                 Some(Value::Integer(heads)) => heads.saturating_mul(layers),
                 _ => heads.saturating_mul(layers),
             };
-        let per_head = get("embedding_length").unwrap_or(0) / heads;
-        let key = get("attention.key_length").unwrap_or(per_head);
-        let value = get("attention.value_length").unwrap_or(per_head);
+        let (key, value) = self.head_lengths(architecture);
         heads_of_all_layers.saturating_mul(key.saturating_add(value))
     }
 }
@@ -169,8 +185,13 @@ fn value<R: Read>(reader: &mut Reader<R>, key: &str, kind: Kind) -> Result<Value
         }
         Kind::Text => {
             let length = reader.count("the length of a text", TEXT_BYTES_MAX)?;
-            reader.skip(length)?;
-            Value::Other
+            if key == TEMPLATE && length <= TEMPLATE_BYTES_MAX {
+                // A template that is no text is none.
+                reader.text_of(length)?.map_or(Value::Other, Value::Text)
+            } else {
+                reader.skip(length)?;
+                Value::Other
+            }
         }
         Kind::Array => list(reader)?,
     })
@@ -214,11 +235,14 @@ fn list<R: Read>(reader: &mut Reader<R>) -> Result<Value, GgufError> {
     let kind = Kind::of(reader.u32()?)?;
     let elements = reader.count("the length of a list", ARRAY_ELEMENTS_MAX)?;
     let mut sum = None;
+    let mut largest = 0;
     match kind {
         Kind::Integer { bytes, is_signed } if elements <= LAYERS_MAX => {
             let mut total = 0_u64;
             for _ in 0..elements {
-                total = total.saturating_add(integer(reader, bytes, is_signed)?.unwrap_or(0));
+                let value = integer(reader, bytes, is_signed)?.unwrap_or(0);
+                total = total.saturating_add(value);
+                largest = largest.max(value);
             }
             sum = Some(total);
         }
@@ -236,5 +260,5 @@ fn list<R: Read>(reader: &mut Reader<R>) -> Result<Value, GgufError> {
             return Err(GgufError::Unsupported { what: "nested metadata type", found: 9 });
         }
     }
-    Ok(Value::List { elements, sum })
+    Ok(Value::List { elements, sum, largest })
 }

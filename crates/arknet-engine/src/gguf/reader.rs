@@ -50,13 +50,18 @@ impl<R: Read> Reader<R> {
     /// A text of at most `max` bytes.
     pub(super) fn text(&mut self, what: &'static str, max: u64) -> Result<String, GgufError> {
         let length = self.count(what, max)?;
+        self.text_of(length)?.ok_or(GgufError::Text { what })
+    }
+
+    /// A text of `length` bytes; none when it is no text.
+    pub(super) fn text_of(&mut self, length: u64) -> Result<Option<String>, GgufError> {
         self.advance(length)?;
         let mut bytes = Vec::new();
         let read = self.source.by_ref().take(length).read_to_end(&mut bytes);
         if read.map_err(|error| self.io(error))? as u64 != length {
             return Err(self.io(io::ErrorKind::UnexpectedEof.into()));
         }
-        String::from_utf8(bytes).map_err(|_| GgufError::Text { what })
+        Ok(String::from_utf8(bytes).ok())
     }
 
     /// Passes over bytes without keeping them.

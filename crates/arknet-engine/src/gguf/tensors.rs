@@ -8,25 +8,32 @@ pub(super) const TENSORS_MAX: u64 = 65_536;
 const NAME_BYTES_MAX: u64 = 63;
 const DIMENSIONS_MAX: u32 = 4;
 
-/// Checks that every tensor lies inside the file and gives the bytes of all of them.
+/// All tensors together.
+pub(super) struct Sizes {
+    pub elements: u64,
+    pub bytes: u64,
+}
+
+/// Checks that every tensor lies inside the file and gives the sizes of all of them.
 pub(super) fn check<R: Read>(
     reader: &mut Reader<R>,
     tensors: u64,
     alignment: u64,
-) -> Result<u64, GgufError> {
+) -> Result<Sizes, GgufError> {
     let mut names = BTreeSet::new();
     // Where the last byte of the tensors is, counted from where they begin.
     let mut end = 0_u64;
-    let mut total = 0_u64;
+    let mut total = Sizes { elements: 0, bytes: 0 };
     for _ in 0..tensors {
         let name = reader.text("a tensor's name", NAME_BYTES_MAX)?;
-        let bytes = size(reader)?;
+        let Sizes { elements, bytes } = size(reader)?;
         let offset = reader.u64()?;
         if offset % alignment != 0 {
             return Err(GgufError::Absurd { what: "a tensor's place", found: offset });
         }
         end = end.max(offset.saturating_add(bytes));
-        total = total.saturating_add(bytes);
+        total.bytes = total.bytes.saturating_add(bytes);
+        total.elements = total.elements.saturating_add(elements);
         if !names.insert(name) {
             return Err(GgufError::Absurd {
                 what: "the list of tensors, which has a name twice,",
@@ -43,8 +50,8 @@ pub(super) fn check<R: Read>(
     Ok(total)
 }
 
-/// Bytes of one tensor, from its dimensions and its type.
-fn size<R: Read>(reader: &mut Reader<R>) -> Result<u64, GgufError> {
+/// The size of one tensor, from its dimensions and its type.
+fn size<R: Read>(reader: &mut Reader<R>) -> Result<Sizes, GgufError> {
     let dimensions = reader.u32()?;
     if dimensions > DIMENSIONS_MAX {
         return Err(GgufError::Absurd {
@@ -71,7 +78,8 @@ fn size<R: Read>(reader: &mut Reader<R>) -> Result<u64, GgufError> {
     if row % block != 0 {
         return Err(absurd(row));
     }
-    (elements / block).checked_mul(bytes).ok_or_else(|| absurd(elements))
+    let bytes = (elements / block).checked_mul(bytes).ok_or_else(|| absurd(elements))?;
+    Ok(Sizes { elements, bytes })
 }
 
 /// Elements and bytes of one block of a tensor type, by its number in the file.

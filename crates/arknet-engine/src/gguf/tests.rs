@@ -65,7 +65,11 @@ fn the_embedded_model_is_read() {
     let model = embedded_model();
     let info = parse(model.bytes).unwrap();
     assert_eq!(info.architecture, "qwen3");
-    assert!(info.has_chat_template && info.is_causal);
+    assert!(info.chat_template.as_ref().is_some_and(|text| text.contains("im_start")));
+    assert_eq!((info.purpose, info.pooling), (Purpose::Generate, None));
+    assert_eq!((info.embedding_length, info.head_lengths), (256, (64, 64)));
+    assert!(info.feed_forward_length > 256 && info.parameters > 1_000_000);
+    assert_eq!(info.file_bytes, model.bytes.len() as u64);
     assert!(info.context_tokens >= 256 && info.layers > 0 && info.vocabulary_tokens > 256);
     assert!(info.kv_bytes_per_token() > 0);
     assert!(info.tensor_bytes > 0 && info.tensor_bytes < model.bytes.len() as u64);
@@ -78,14 +82,40 @@ fn what_is_not_there_is_derived() {
     assert_eq!(info.kv_bytes_per_token(), 3 * (24 + 16) * 2);
     assert_eq!((info.context_tokens, info.layers), (2048, 3));
     assert_eq!((info.name, info.vocabulary_tokens), (None, 2));
-    assert!(info.is_causal && !info.has_chat_template);
+    assert_eq!((info.purpose, info.chat_template), (Purpose::Generate, None));
 }
 
 #[test]
 fn embedding_models_are_known() {
     let mut writer = Writer::model(1);
     writer.text("x.attention.causal").u32(7).0.push(0);
-    assert!(!parse(&writer.0).unwrap().is_causal);
+    assert_eq!(parse(&writer.0).unwrap().purpose, Purpose::Embed);
+    for (number, purpose, pooling) in [
+        (0, Purpose::Generate, None),
+        (1, Purpose::Embed, Some(Pooling::Mean)),
+        (2, Purpose::Embed, Some(Pooling::First)),
+        (3, Purpose::Embed, Some(Pooling::Last)),
+        (4, Purpose::Rank, None),
+    ] {
+        let mut writer = Writer::model(1);
+        writer.number_key("x.pooling_type", number);
+        let info = parse(&writer.0).unwrap();
+        assert_eq!((info.purpose, info.pooling), (purpose, pooling));
+    }
+}
+
+#[test]
+fn a_template_is_kept_unless_it_is_no_text_or_too_long() {
+    let template = |bytes: &[u8]| {
+        let mut writer = Writer::model(1);
+        writer.text("tokenizer.chat_template").u32(8).u64(bytes.len() as u64);
+        writer.0.extend(bytes);
+        parse(&writer.0).unwrap().chat_template
+    };
+    assert_eq!(template(b"{{ a }}").as_deref(), Some("{{ a }}"));
+    assert_eq!(template(b"\xff"), None);
+    assert_eq!(template(&vec![b'a'; 1 << 20]).map(|text| text.len()), Some(1 << 20));
+    assert_eq!(template(&vec![b'a'; (1 << 20) + 1]), None);
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! The loop of one model: every sequence that can go on takes part in every step.
 
+mod exact;
+mod place;
+mod step;
+
 use std::{
-    num::NonZeroU32,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,185 +13,302 @@ use std::{
     thread,
 };
 
-use arknet_types::{Refusal, RefusalCode};
-use llama_cpp_2::{
-    context::{LlamaContext, params::LlamaContextParams},
-    llama_backend::LlamaBackend,
-    llama_batch::LlamaBatch,
-    model::LlamaModel,
-};
+use arknet_types::{Profile, Refusal, RefusalCode, Usage};
 
 use super::{
+    cache::{Aside, View, is_worth_waiting},
+    native::{CacheType, Context, Model, Settings, Token},
+    outbox::Outbox,
     plan::Plan,
-    schedule::{STEP_TOKENS_MAX, share},
-    sequence::{Ending, Job, Sequence},
+    sequence::{self, Sequence},
+    stats::Counters,
+    vectors::{self, Vectors},
 };
+use crate::gguf::Purpose;
+
+/// What the engine's thread shares with others.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub is_closing: AtomicBool,
+    pub counters: Counters,
+    /// What followed from which tokens, as the bits of all logits.
+    #[cfg(test)]
+    pub seen: std::sync::Mutex<Seen>,
+}
+
+#[cfg(test)]
+pub(crate) type Seen = std::collections::BTreeMap<Vec<Token>, std::collections::BTreeSet<u64>>;
+
+/// Something to do.
+pub(crate) enum Job {
+    Answer(Box<sequence::Job>),
+    Vectors(Box<vectors::Job>),
+    /// All is done but the telling.
+    Deliver(Outbox),
+}
+
+/// How to run a model.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Running {
+    pub plan: Plan,
+    pub purpose: Purpose,
+    pub is_read_whole: bool,
+    pub profile: Profile,
+}
 
 /// Owns the native context, on a thread of its own. Whoever changes what it waits for (a new job, a
 /// reply taken, a request dropped, the end) unparks that thread.
-pub(crate) struct Engine<'m> {
-    model: &'m LlamaModel,
-    context: LlamaContext<'m>,
-    batch: LlamaBatch<'static>,
-    /// By their number in the native context. Low numbers are taken first, because the native code
-    /// computes sequences together only where their numbers follow each other.
-    sequences: Vec<Option<Sequence>>,
+pub(crate) struct Engine {
+    context: Context,
+    /// By their number in the native context.
+    slots: Vec<Slot>,
+    /// Answers that ended and are not told yet. Their requests hold seats, so there are no more than
+    /// slots.
+    deliveries: Vec<Outbox>,
+    aside: Aside,
     jobs: Receiver<Job>,
-    is_closing: Arc<AtomicBool>,
+    /// Answers whose input begins as one that is just being read does.
+    waiting: Vec<Box<sequence::Job>>,
+    shared: Arc<Shared>,
+    running: Running,
+    can_be_cut: bool,
+    /// Counts admissions, to know what was used last.
+    clock: u64,
+    /// Steps for which sequences were not neighbours.
+    gap_steps: u32,
+    /// Which slot is asked first for texts to read.
+    turn: usize,
 }
 
-impl<'m> Engine<'m> {
+/// A sequence of the native context.
+#[derive(Default)]
+struct Slot {
+    occupant: Option<Occupant>,
+    /// The tokens it remembers, also when nobody is in it any more.
+    held: Vec<Token>,
+    used: u64,
+}
+
+enum Occupant {
+    Answer(Box<Sequence>),
+    Vectors(Box<Vectors>),
+}
+
+impl Occupant {
+    fn outbox(&mut self) -> &mut Outbox {
+        match self {
+            Self::Answer(sequence) => sequence.outbox(),
+            Self::Vectors(vectors) => vectors.outbox(),
+        }
+    }
+
+    fn into_outbox(self) -> Outbox {
+        match self {
+            Self::Answer(sequence) => sequence.into_outbox(),
+            Self::Vectors(vectors) => vectors.into_outbox(),
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        match self {
+            Self::Answer(sequence) => sequence.is_cancelled(),
+            Self::Vectors(vectors) => vectors.is_cancelled(),
+        }
+    }
+}
+
+impl Slot {
+    fn view(&self) -> View<'_> {
+        View { held: &self.held, is_free: self.occupant.is_none(), used: self.used }
+    }
+
+    fn answer(&mut self) -> Option<&mut Sequence> {
+        match &mut self.occupant {
+            Some(Occupant::Answer(sequence)) => Some(sequence),
+            _ => None,
+        }
+    }
+
+    fn vectors(&mut self) -> Option<&mut Vectors> {
+        match &mut self.occupant {
+            Some(Occupant::Vectors(vectors)) => Some(vectors),
+            _ => None,
+        }
+    }
+}
+
+impl Engine {
     /// Allocates the caches. None when there is no memory for them.
     pub(crate) fn new(
-        backend: &LlamaBackend,
-        model: &'m LlamaModel,
-        plan: Plan,
+        model: Arc<Model>,
+        running: Running,
         jobs: Receiver<Job>,
-        is_closing: Arc<AtomicBool>,
+        shared: Arc<Shared>,
     ) -> Option<Self> {
-        let slots = u32::from(plan.slots);
-        let threads = i32::from(plan.threads);
-        let step = u32::try_from(STEP_TOKENS_MAX).expect("512");
-        let params = LlamaContextParams::default()
-            .with_n_ctx(NonZeroU32::new(plan.context_tokens.checked_mul(slots)?))
-            .with_n_batch(step)
-            .with_n_ubatch(step)
-            .with_n_seq_max(slots)
-            .with_n_threads(threads)
-            .with_n_threads_batch(threads)
-            .with_flash_attention_policy(llama_cpp_sys_2::LLAMA_FLASH_ATTN_TYPE_AUTO)
-            .with_swa_full(false)
-            // One cache for all sequences would make each of them look through those of all others.
-            .with_kv_unified(false)
-            .with_no_perf(true);
+        let Running { plan, purpose, profile, .. } = running;
+        let settings = Settings {
+            context_tokens: plan.context_tokens,
+            sequences: plan.slots,
+            step_tokens: plan.step_tokens,
+            rows: plan.rows,
+            threads: plan.threads,
+            cache: match profile {
+                Profile::Default => CacheType::F16,
+                Profile::Exact => CacheType::Q8,
+            },
+            vectors: purpose != Purpose::Generate,
+            pooled: purpose == Purpose::Rank,
+        };
+        let can_be_cut = model.can_be_cut();
+        let context = Context::new(model, settings)?;
+        let all = u64::from(plan.context_tokens) * u64::from(plan.slots);
+        Counters::set(&shared.counters.kv_tokens_max, all);
         Some(Self {
-            model,
-            context: model.new_context(backend, params).ok()?,
-            batch: LlamaBatch::new(STEP_TOKENS_MAX, 1),
-            sequences: (0..plan.slots).map(|_| None).collect(),
+            context,
+            slots: (0..plan.slots).map(|_| Slot::default()).collect(),
+            deliveries: Vec::new(),
+            aside: Aside::new(plan.prefix_cache_bytes),
             jobs,
-            is_closing,
+            waiting: Vec::new(),
+            shared,
+            running,
+            can_be_cut,
+            clock: 0,
+            gap_steps: 0,
+            turn: 0,
         })
     }
 
     /// Answers until the provider is dropped. Waits without using the processor.
     pub(crate) fn run(mut self) {
-        while !self.is_closing.load(Ordering::SeqCst) {
+        while !self.shared.is_closing.load(Ordering::SeqCst) {
+            self.deliver();
             self.drop_cancelled();
             self.admit();
-            if !self.fill_batch() {
+            self.close_gap();
+            self.count();
+            // Both kinds of work in turns, so that neither waits for all of the other.
+            let has_read = self.vector_step();
+            let has_answered = self.answer_step();
+            if !has_read && !has_answered {
                 // An unpark since the checks above makes this return at once.
                 thread::park();
-                continue;
-            }
-            match self.context.decode(&mut self.batch) {
-                Ok(()) => self.advance(),
-                Err(error) => {
-                    tracing::warn!(%error, "a step of the model failed");
-                    self.refuse(
-                        |sequence| sequence.is_in_step(),
-                        &Refusal::new(RefusalCode::ProviderFailed, "the model failed to compute"),
-                    );
-                }
             }
         }
         let refusal = Refusal::new(RefusalCode::ShuttingDown, "the model is being unloaded");
-        self.refuse(|_| true, &refusal);
-        while let Ok(job) = self.jobs.try_recv() {
-            Sequence::new(job).refuse(refusal.clone()).send();
+        for slot in 0..self.slots.len() {
+            self.refuse(slot, refusal.clone());
+        }
+        let waiting = std::mem::take(&mut self.waiting).into_iter().map(Job::Answer);
+        for job in waiting.chain(self.jobs.try_iter()) {
+            let mut outbox = match job {
+                Job::Answer(job) => job.outbox,
+                Job::Vectors(job) => job.outbox,
+                Job::Deliver(outbox) => outbox,
+            };
+            outbox.refuse(refusal.clone());
+            outbox.flush();
+        }
+    }
+
+    /// Tells what is left to tell to those who read.
+    fn deliver(&mut self) {
+        self.deliveries.retain_mut(|outbox| !outbox.flush());
+        for slot in &mut self.slots {
+            if let Some(occupant) = &mut slot.occupant {
+                occupant.outbox().flush();
+            }
         }
     }
 
     fn drop_cancelled(&mut self) {
-        for slot in 0..self.sequences.len() {
-            if self.sequences[slot].as_ref().is_some_and(Sequence::is_cancelled) {
-                self.free(slot);
+        for slot in 0..self.slots.len() {
+            if self.slots[slot].occupant.as_ref().is_some_and(Occupant::is_cancelled) {
+                self.slots[slot].occupant = None;
             }
         }
     }
 
     fn admit(&mut self) {
-        for place in &mut self.sequences {
-            while place.is_none() {
-                match self.jobs.try_recv() {
-                    Ok(job) if job.replies.is_closed() => {}
-                    Ok(job) => *place = Some(Sequence::new(job)),
-                    Err(_) => return,
+        for job in std::mem::take(&mut self.waiting) {
+            self.begin(job);
+        }
+        // Those that wait have seats, so there is a slot for each of them.
+        while self.slots.iter().filter(|slot| slot.occupant.is_none()).count() > self.waiting.len()
+        {
+            match self.jobs.try_recv() {
+                Ok(Job::Deliver(mut outbox)) => {
+                    if !outbox.flush() {
+                        self.deliveries.push(outbox);
+                    }
                 }
+                Ok(Job::Answer(job)) => self.begin(job),
+                Ok(Job::Vectors(job)) if !job.outbox.is_closed() => {
+                    let (slot, _) = self.place(&[]);
+                    let vectors = Vectors::new(*job);
+                    self.slots[slot].occupant = Some(Occupant::Vectors(Box::new(vectors)));
+                }
+                Ok(Job::Vectors(_)) => {}
+                Err(_) => return,
             }
         }
     }
 
-    /// Puts together the next step. False when nobody can go on.
-    fn fill_batch(&mut self) -> bool {
-        self.batch.clear();
-        let mut inputs_left = Vec::new();
-        let mut outputs = 0;
-        for sequence in self.sequences.iter_mut().flatten() {
-            sequence.begin_step();
-            match (sequence.has_room(), sequence.input_left()) {
-                (false, _) => {}
-                (true, 0) => outputs += 1,
-                (true, left) => inputs_left.push(left),
-            }
+    /// Begins an answer, unless another is just reading what it begins with too.
+    fn begin(&mut self, job: Box<sequence::Job>) {
+        if job.outbox.is_closed() {
+            return;
         }
-        let mut shares = share(&inputs_left, outputs).into_iter();
-        // In the order of their numbers, as the native code wants it.
-        for (slot, place) in (0..).zip(&mut self.sequences) {
-            let Some(sequence) = place.as_mut().filter(|s| s.has_room()) else {
-                continue;
-            };
-            let share = match sequence.input_left() {
-                0 => 1,
-                _ => shares.next().unwrap_or(0),
-            };
-            for turn in sequence.take_turns(share, self.batch.n_tokens()) {
-                self.batch
-                    .add(turn.token, turn.position, &[slot], turn.is_drawn_from)
-                    .expect("shares add up to the size of the batch");
+        let views: Vec<View<'_>> = self.slots.iter().map(Slot::view).collect();
+        let being_read = self.slots.iter().filter_map(|slot| match &slot.occupant {
+            Some(Occupant::Answer(sequence)) if sequence.input_left() > 0 => {
+                Some(sequence.prompt())
             }
+            _ => None,
+        });
+        if is_worth_waiting(&job.prompt, &views, &self.aside, self.can_be_cut, being_read) {
+            self.waiting.push(job);
+            return;
         }
-        self.batch.n_tokens() > 0
+        let (slot, cached) = self.place(&job.prompt);
+        let sequence = Sequence::new(*job, cached);
+        let counters = &self.shared.counters;
+        Counters::add(&counters.prompt_tokens, sequence.prompt().len() as u64);
+        Counters::add(&counters.cached_tokens, cached as u64);
+        self.slots[slot].occupant = Some(Occupant::Answer(Box::new(sequence)));
     }
 
-    fn advance(&mut self) {
-        let vocab = self.model.vocab();
-        for slot in 0..self.sequences.len() {
-            let Some(row) = self.sequences[slot].as_mut().and_then(Sequence::take_row) else {
-                continue;
-            };
-            let mut sequence = self.sequences[slot].take().expect("it has a row");
-            let token = sequence.draw().next(&self.context, row);
-            match sequence.advance(token, &vocab) {
-                Ok(sequence) => self.sequences[slot] = Some(sequence),
-                Err(ending) => self.end(slot, ending),
+    /// Ends a request without completing it.
+    fn refuse(&mut self, slot: usize, refusal: Refusal) {
+        if let Some(occupant) = self.slots[slot].occupant.take() {
+            let mut outbox = occupant.into_outbox();
+            outbox.refuse(refusal);
+            if !outbox.flush() {
+                self.deliveries.push(outbox);
             }
         }
     }
 
-    fn refuse(&mut self, which: impl Fn(&Sequence) -> bool, refusal: &Refusal) {
-        for slot in 0..self.sequences.len() {
-            if let Some(sequence) = self.sequences[slot].take_if(|s| which(s)) {
-                self.end(slot, sequence.refuse(refusal.clone()));
-            }
-        }
-    }
-
-    /// Frees the place before telling the end, so that whoever hears of it finds the place free.
-    fn end(&mut self, slot: usize, ending: Ending) {
-        self.free(slot);
+    /// Tells an end. Its slot is free already, so that whoever hears of it finds the slot free.
+    fn end(&mut self, mut outbox: Outbox, usage: Usage) {
         tracing::debug!(
-            prompt_tokens = ending.usage.prompt_tokens,
-            completion_tokens = ending.usage.completion_tokens,
+            prompt_tokens = usage.prompt_tokens,
+            cached_tokens = usage.cached_tokens,
+            completion_tokens = usage.completion_tokens,
             "an answer ended"
         );
-        ending.send();
+        if !outbox.flush() {
+            self.deliveries.push(outbox);
+        }
     }
 
-    fn free(&mut self, slot: usize) {
-        self.sequences[slot] = None;
-        let number = u32::try_from(slot).expect("256 slots at most");
-        let removed = self.context.clear_kv_cache_seq(Some(number), None, None);
-        debug_assert_eq!(removed, Ok(true), "whole sequences can always be removed");
+    fn count(&self) {
+        let counters = &self.shared.counters;
+        let busy = self.slots.iter().filter(|slot| slot.occupant.is_some()).count();
+        let held: usize = self.slots.iter().map(|slot| slot.held.len()).sum();
+        Counters::set(&counters.slots_busy, busy as u64);
+        Counters::set(&counters.kv_tokens, held as u64);
+        Counters::set(&counters.prefix_bytes, self.aside.bytes());
+        Counters::set(&counters.prefix_tokens, self.aside.tokens());
     }
 }

@@ -6,9 +6,6 @@ use crate::gguf::GgufError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The native library is not ours to use.
-    #[error("llama.cpp was already started by other code in this process; use one or the other")]
-    Backend,
     /// The memory for caches could not be had although the plan thought so.
     #[error(
         "{path}: no memory for {slots} contexts of {context_tokens} tokens; \
@@ -43,9 +40,19 @@ pub enum LoadError {
         /// What may be taken.
         available_mib: u64,
     },
-    /// A model for something else than answering.
-    #[error("{path}: a {architecture} model does not continue text, so it cannot answer requests")]
-    NotCausal {
+    /// The exact profile was asked for, and this model computed otherwise in another division of
+    /// the work, or cannot be stored as the profile needs it.
+    #[error(
+        "{path}: does not compute the same bits in every division of the work; \
+         leave its profile at the default"
+    )]
+    NotExact {
+        /// The model file.
+        path: PathBuf,
+    },
+    /// A model for something else than what requests ask.
+    #[error("{path}: {architecture} models translate between texts; no request asks for that")]
+    NotServed {
         /// The model file.
         path: PathBuf,
         /// Its kind.

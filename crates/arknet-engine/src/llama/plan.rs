@@ -2,13 +2,17 @@
 
 use std::thread;
 
-use super::LoadError;
+use arknet_types::Profile;
+
+use super::{
+    LoadError,
+    native::SEQUENCES_MAX,
+    schedule::{STEP_TOKENS_MAX, VECTOR_STEP_TOKENS_MAX},
+};
 use crate::gguf::GgufInfo;
 
 /// Requests one model answers at once when nobody asks for another number, at most.
 const SLOTS_DEFAULT_MAX: u64 = 16;
-/// Sequences llama.cpp can hold.
-const SLOTS_MAX: u16 = 256;
 /// The context length taken when nobody asks for another; most requests are far shorter, and memory
 /// is better spent on answering several at once.
 const CONTEXT_TOKENS_DEFAULT: u32 = 8192;
@@ -25,6 +29,14 @@ const THREADS_MAX: usize = 512;
 /// Taken for the memory of a system that does not tell.
 const MEMORY_BYTES_UNKNOWN: u64 = 8 << 30;
 
+/// Memory for what ended conversations left, when nobody asks for another amount, at most.
+const PREFIX_CACHE_BYTES_DEFAULT_MAX: u64 = 512 << 20;
+/// The context length of models that read a text in one step, when nobody asks for another: all of
+/// it takes room to compute at once.
+const ENCODER_TOKENS_DEFAULT: u32 = 2048;
+/// Tables, plans of computations and other things that do not grow.
+const FIXED_BYTES: u64 = 24 << 20;
+
 /// What of the machine and the model decides.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
@@ -32,6 +44,13 @@ pub(crate) struct Facts {
     pub kv_bytes_per_token: u64,
     /// Bytes of the weights.
     pub weights_bytes: u64,
+    /// Tokens in the vocabulary.
+    pub vocabulary_tokens: u64,
+    /// Numbers that the widest places between two layers, and inside one, hold for one token.
+    pub embedding_length: u64,
+    pub feed_forward_length: u64,
+    /// Whether a text must be read in one step.
+    pub is_read_whole: bool,
     /// The context length the model was trained on.
     pub context_tokens_trained: u32,
     /// Memory that could be used now.
@@ -47,6 +66,7 @@ pub(crate) struct Wishes {
     pub slots: Option<u16>,
     pub memory_bytes_max: Option<u64>,
     pub threads: Option<usize>,
+    pub prefix_cache_bytes_max: Option<u64>,
 }
 
 /// What is allocated.
@@ -55,6 +75,14 @@ pub(crate) struct Plan {
     pub context_tokens: u32,
     pub slots: u16,
     pub threads: u16,
+    /// Tokens of one step.
+    pub step_tokens: u32,
+    /// Rows of results of one step, at most.
+    pub rows: u32,
+    /// For what ended conversations left.
+    pub prefix_cache_bytes: u64,
+    /// Everything together.
+    pub memory_bytes: u64,
 }
 
 /// Too little memory for even one request.
@@ -65,15 +93,48 @@ pub(crate) struct Shortage {
 }
 
 impl Facts {
-    /// A model on this machine, as it is now.
-    pub(crate) fn of(info: &GgufInfo) -> Self {
+    /// A model on this machine.
+    pub(crate) fn of(info: &GgufInfo, profile: Profile, memory_bytes_available: u64) -> Self {
         Self {
-            kv_bytes_per_token: info.kv_bytes_per_token(),
+            kv_bytes_per_token: match profile {
+                Profile::Default => info.kv_bytes_per_token(),
+                Profile::Exact => info.kv_bytes_per_token_q8(),
+            },
             weights_bytes: info.tensor_bytes,
+            vocabulary_tokens: info.vocabulary_tokens,
+            embedding_length: u64::from(info.embedding_length),
+            feed_forward_length: u64::from(info.feed_forward_length),
+            is_read_whole: info.is_read_whole,
             context_tokens_trained: info.context_tokens,
-            memory_bytes_available: memory_bytes_available(),
+            memory_bytes_available,
             processors: thread::available_parallelism().map_or(1, usize::from),
         }
+    }
+
+    /// Tokens and rows of one step.
+    fn step(&self, context: u32, slots: u64) -> (u64, u64) {
+        if self.is_read_whole {
+            (u64::from(context), u64::from(context))
+        } else {
+            (STEP_TOKENS_MAX as u64, slots.max(VECTOR_STEP_TOKENS_MAX as u64))
+        }
+    }
+
+    /// Bytes of everything but the weights and what ended conversations left.
+    fn bytes(&self, context: u32, slots: u64) -> u64 {
+        let padded = u64::from(context.next_multiple_of(CONTEXT_TOKENS_STEP));
+        let (tokens, rows) = self.step(context, slots);
+        let kv = padded.saturating_mul(self.kv_bytes_per_token).saturating_mul(slots);
+        // Once where the library computes them and once where it puts them down.
+        let logits = rows.saturating_mul(self.vocabulary_tokens).saturating_mul(8);
+        let wide = self.embedding_length.saturating_mul(8);
+        let inside = self.feed_forward_length.saturating_mul(3);
+        // Which token sees which, as 4 bytes and as 2.
+        let mask = padded.saturating_mul(6);
+        let per_token = wide.saturating_add(inside).saturating_mul(4).saturating_add(mask);
+        kv.saturating_add(logits)
+            .saturating_add(per_token.saturating_mul(tokens))
+            .saturating_add(FIXED_BYTES)
     }
 }
 
@@ -93,16 +154,21 @@ pub(crate) fn plan(facts: Facts, wishes: Wishes) -> Result<Plan, Shortage> {
         Some(_) => beside_weights,
         None => beside_weights / 4,
     };
-    let bytes = |context: u32, slots: u64| {
-        let padded = u64::from(context.next_multiple_of(CONTEXT_TOKENS_STEP));
-        padded.saturating_mul(facts.kv_bytes_per_token).saturating_mul(slots)
+    let prefix_cache_bytes = match wishes.prefix_cache_bytes_max {
+        Some(bytes) => bytes,
+        // Nothing is kept of a text that is read in one step.
+        None if facts.is_read_whole => 0,
+        None => (share / 8).min(PREFIX_CACHE_BYTES_DEFAULT_MAX),
     };
-    let slots_wished = wishes.slots.map(|slots| slots.clamp(1, SLOTS_MAX));
+    let bytes = |context, slots| facts.bytes(context, slots).saturating_add(prefix_cache_bytes);
+    let slots_wished = wishes.slots.map(|slots| slots.clamp(1, SEQUENCES_MAX));
     let slots_min = slots_wished.map_or(1, u64::from);
     let context_tokens = match wishes.context_tokens {
         Some(tokens) => tokens.max(1),
         None => {
-            let most = facts.context_tokens_trained.clamp(1, CONTEXT_TOKENS_DEFAULT);
+            let default =
+                if facts.is_read_whole { ENCODER_TOKENS_DEFAULT } else { CONTEXT_TOKENS_DEFAULT };
+            let most = facts.context_tokens_trained.clamp(1, default);
             let mut tokens = most;
             while bytes(tokens, slots_min) > share && tokens > CONTEXT_TOKENS_MIN.min(most) {
                 tokens = (tokens / 2).max(CONTEXT_TOKENS_MIN.min(most));
@@ -119,11 +185,20 @@ pub(crate) fn plan(facts: Facts, wishes: Wishes) -> Result<Plan, Shortage> {
         });
     }
     let slots = slots_wished.unwrap_or_else(|| {
-        let fit = share.checked_div(bytes(context_tokens, 1));
-        let fit = fit.map_or(SLOTS_DEFAULT_MAX, |fit| fit.clamp(1, SLOTS_DEFAULT_MAX));
-        u16::try_from(fit).expect("clamped to 16")
+        let fits = |slots: &u64| bytes(context_tokens, *slots) <= share;
+        let slots = (1..=SLOTS_DEFAULT_MAX).rev().find(fits).unwrap_or(1);
+        u16::try_from(slots).expect("16 at most")
     });
-    Ok(Plan { context_tokens, slots, threads: threads(facts, wishes) })
+    let (step_tokens, rows) = facts.step(context_tokens, u64::from(slots));
+    Ok(Plan {
+        context_tokens,
+        slots,
+        threads: threads(facts, wishes),
+        step_tokens: u32::try_from(step_tokens).unwrap_or(u32::MAX),
+        rows: u32::try_from(rows).unwrap_or(u32::MAX),
+        prefix_cache_bytes,
+        memory_bytes: facts.weights_bytes.saturating_add(bytes(context_tokens, u64::from(slots))),
+    })
 }
 
 /// All processors of a small machine; half of those of a larger one, where they are mostly pairs
@@ -150,14 +225,16 @@ impl Shortage {
 
 /// Memory that could be used without swapping.
 #[cfg(target_os = "linux")]
-fn memory_bytes_available() -> u64 {
+#[must_use]
+pub fn memory_bytes_available() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     memory_bytes_available_in(&text).unwrap_or(MEMORY_BYTES_UNKNOWN)
 }
 
 /// Memory that could be used without swapping.
 #[cfg(not(target_os = "linux"))]
-fn memory_bytes_available() -> u64 {
+#[must_use]
+pub fn memory_bytes_available() -> u64 {
     MEMORY_BYTES_UNKNOWN
 }
 
@@ -179,6 +256,10 @@ mod tests {
         Facts {
             kv_bytes_per_token: 28 * 8 * (128 + 128) * 2,
             weights_bytes: 640 << 20,
+            vocabulary_tokens: 151_936,
+            embedding_length: 1024,
+            feed_forward_length: 3072,
+            is_read_whole: false,
             context_tokens_trained: 40_960,
             memory_bytes_available,
             processors: 2,
@@ -192,15 +273,15 @@ mod tests {
 
     #[test]
     fn slots_follow_memory() {
-        assert_eq!(planned(20 * GIB, Wishes::default()), (8192, 5));
+        assert_eq!(planned(20 * GIB, Wishes::default()), (8192, 4));
         assert_eq!(planned(256 * GIB, Wishes::default()), (8192, 16));
-        assert_eq!(planned(5 * GIB, Wishes::default()), (8192, 1));
+        assert_eq!(planned(6 * GIB, Wishes::default()), (8192, 1));
     }
 
     #[test]
     fn a_context_nobody_asked_for_shrinks() {
-        assert_eq!(planned(2 * GIB, Wishes::default()), (2048, 1));
-        let tight = planned(750 << 20, Wishes::default());
+        assert_eq!(planned(3 * GIB, Wishes::default()), (2048, 1));
+        let tight = planned(900 << 20, Wishes::default());
         assert_eq!(tight, (512, 1));
     }
 
@@ -219,11 +300,53 @@ mod tests {
         assert_eq!(planned(20 * GIB, limit(4)), (8192, 3));
         assert_eq!(planned(2 * GIB, limit(64)), planned(2 * GIB, limit(2)));
         assert!(plan(facts(20 * GIB), limit(0)).is_err());
+        for gib in 1..20 {
+            let memory_bytes = plan(facts(20 * GIB), limit(gib)).unwrap().memory_bytes;
+            assert!(memory_bytes <= gib * GIB && memory_bytes > 640 << 20, "{memory_bytes}");
+        }
+    }
+
+    #[test]
+    fn what_ended_conversations_left_is_in_the_plan() {
+        let with = |bytes| Wishes {
+            prefix_cache_bytes_max: Some(bytes),
+            slots: Some(1),
+            context_tokens: Some(512),
+            ..Wishes::default()
+        };
+        let memory = |bytes| plan(facts(20 * GIB), with(bytes)).unwrap().memory_bytes;
+        assert_eq!(memory(GIB), memory(0) + GIB);
+        let plan = plan(facts(256 * GIB), Wishes::default()).unwrap();
+        assert_eq!(plan.prefix_cache_bytes, PREFIX_CACHE_BYTES_DEFAULT_MAX);
+    }
+
+    /// The plan of a plan is the plan itself: what a survey says can be asked for.
+    #[test]
+    fn a_plan_can_be_asked_for() {
+        for gib in [1, 2, 3, 5, 20, 256] {
+            let first = plan(facts(gib * GIB), Wishes::default()).unwrap();
+            let wishes = Wishes {
+                context_tokens: Some(first.context_tokens),
+                slots: Some(first.slots),
+                memory_bytes_max: Some(first.memory_bytes),
+                threads: Some(usize::from(first.threads)),
+                prefix_cache_bytes_max: Some(first.prefix_cache_bytes),
+            };
+            assert_eq!(plan(facts(gib * GIB), wishes), Ok(first));
+        }
+    }
+
+    #[test]
+    fn a_text_that_is_read_whole_takes_room_for_all_of_it() {
+        let facts = Facts { is_read_whole: true, kv_bytes_per_token: 0, ..facts(20 * GIB) };
+        let plan = plan(facts, Wishes::default()).unwrap();
+        assert_eq!((plan.context_tokens, plan.step_tokens), (2048, 2048));
+        assert!(plan.memory_bytes > 2048 * 151_936 * 8 + (640 << 20));
     }
 
     #[test]
     fn a_short_context_and_a_model_without_cache_are_fine() {
-        let facts = Facts { kv_bytes_per_token: 0, context_tokens_trained: 100, ..facts(GIB) };
+        let facts = Facts { kv_bytes_per_token: 0, context_tokens_trained: 100, ..facts(3 * GIB) };
         let plan = plan(facts, Wishes::default()).unwrap();
         assert_eq!((plan.context_tokens, plan.slots), (100, 16));
     }

@@ -2,25 +2,40 @@
 //! every sequence if the engine's thread did it, and by every task if an async thread did.
 
 use std::{
+    cell::OnceCell,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::Ordering,
         mpsc::{Receiver, SyncSender},
     },
     thread::Thread,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
-use arknet_types::{InferRequest, Input, Message, ModelName, Refusal, RefusalCode, Reply};
-use llama_cpp_2::{model::LlamaModel, token::LlamaToken};
+use arknet_chat::{
+    AnswerParser, CHATML, ChatTemplate, Constraint, ConstraintError, Prompt, PromptOptions,
+    TemplateError, Vocabulary,
+};
+use arknet_types::{
+    Chat, FinishReason, Format, InferRequest, Input, ModelName, Refusal, RefusalCode, Reply,
+    ToolChoice, Usage, limits::VALUES_PER_REPLY_MAX,
+};
 use tokio::sync::mpsc;
 
 use super::{
+    engine::{Job, Shared},
+    native::{Model, Token},
+    outbox::Outbox,
     prompt::{ControlTexts, Part, tokenize},
-    sampling::Draw,
-    sequence::Job,
-    template::{CHATML, ChatTemplate, TemplateError},
+    sampling::{Draw, any_seed},
+    sequence,
     text::TextAssembly,
+    vectors::{self, Wanted},
 };
+use crate::gguf::{Pooling, Purpose};
+
+/// Bytes of text in one reply that puts tokens together.
+const TEXT_BYTES_PER_REPLY_MAX: usize = 16 * 1024;
 
 /// A request that was let in.
 pub(crate) struct Ask {
@@ -30,22 +45,44 @@ pub(crate) struct Ask {
 
 /// Turns requests into jobs for one model.
 pub(crate) struct Preparation {
-    model: Arc<LlamaModel>,
+    model: Arc<Model>,
     name: ModelName,
+    purpose: Purpose,
+    pooling: Option<Pooling>,
     context_tokens: u32,
     controls: ControlTexts,
     /// How conversations are written, or why they cannot be.
     template: Result<ChatTemplate, String>,
+    /// Bytes of the longest token: an input has no fewer tokens than its bytes divided by this.
+    token_bytes_max: usize,
+    vocabulary: OnceCell<Result<Vocabulary, ConstraintError>>,
 }
 
 impl Preparation {
-    pub(crate) fn new(model: Arc<LlamaModel>, name: ModelName, context_tokens: u32) -> Self {
+    pub(crate) fn new(
+        model: Arc<Model>,
+        name: ModelName,
+        purpose: Purpose,
+        pooling: Option<Pooling>,
+        context_tokens: u32,
+    ) -> Self {
         let controls = ControlTexts::of(&model);
         let template = template(&model, &controls);
-        if let Err(reason) = &template {
+        if let (Purpose::Generate, Err(reason)) = (purpose, &template) {
             tracing::warn!(model = %name, reason, "the model can only continue plain text");
         }
-        Self { model, name, context_tokens, controls, template }
+        let token_bytes_max = tokens(&model).map(|t| model.piece(t, true).len()).max();
+        Self {
+            token_bytes_max: token_bytes_max.unwrap_or(1).max(1),
+            model,
+            name,
+            purpose,
+            pooling,
+            context_tokens,
+            controls,
+            template,
+            vocabulary: OnceCell::new(),
+        }
     }
 
     /// Prepares until nobody can ask any more.
@@ -54,16 +91,16 @@ impl Preparation {
         asks: &Receiver<Ask>,
         jobs: &SyncSender<Job>,
         engine: &Thread,
-        is_closing: &AtomicBool,
+        shared: &Shared,
     ) {
         while let Ok(ask) = asks.recv() {
             if ask.replies.is_closed() {
                 continue;
             }
-            let prepared = if is_closing.load(Ordering::SeqCst) {
+            let prepared = if shared.is_closing.load(Ordering::SeqCst) {
                 Err(Refusal::new(RefusalCode::ShuttingDown, "the model is being unloaded"))
             } else {
-                self.prepare(ask.request, &ask.replies)
+                self.prepare(ask.request, Outbox::new(ask.replies.clone()))
             };
             match prepared {
                 // Should the engine be gone, the reply channel closes with the job.
@@ -75,40 +112,108 @@ impl Preparation {
         }
     }
 
-    fn prepare(
+    fn prepare(&self, request: InferRequest, outbox: Outbox) -> Result<Job, Refusal> {
+        match &request.input {
+            Input::Chat(chat) => {
+                let prompt = self.prompt(chat)?;
+                let tokens = self.chat_tokens(&prompt)?;
+                let constraint = self.chat_constraint(&request.format, chat, &prompt)?;
+                let seed = request.sampling.seed.unwrap_or_else(any_seed);
+                let parser = AnswerParser::new(&prompt.syntax, chat, seed);
+                let shown = self.shown(&prompt.syntax.special_texts());
+                let mut job = self.job(request, tokens, constraint, outbox)?;
+                job.text = job.text.with_more(prompt.stops);
+                (job.parser, job.shown) = (Some(parser), shown);
+                Ok(Job::Answer(Box::new(job)))
+            }
+            Input::Text(text) => {
+                self.check_length(text.len())?;
+                let tokens = tokenize(&self.model, &[Part::Plain(text)]);
+                let constraint = match request.format {
+                    Format::Text => None,
+                    _ => Constraint::new(self.vocabulary()?, &request.format, None)
+                        .map_err(|error| unusable(&error))?,
+                };
+                Ok(Job::Answer(Box::new(self.job(request, tokens, constraint, outbox)?)))
+            }
+            Input::Embed(texts) => {
+                let wanted = Wanted::Vectors(self.pooling());
+                self.vectors(
+                    texts.iter().map(|text| self.model.tokenize_whole(text)),
+                    wanted,
+                    outbox,
+                )
+            }
+            Input::Rerank { query, documents } => self.rerank(query, documents, outbox),
+            Input::Tokenize { text, add_special } => {
+                let tokens = match add_special {
+                    true => self.model.tokenize_whole(text),
+                    false => self.model.tokenize(text, false),
+                };
+                Ok(tell_tokens(&tokens, outbox))
+            }
+            Input::Detokenize(tokens) => self.put_together(tokens, outbox),
+            Input::Count(chat) => {
+                let tokens = self.chat_tokens(&self.prompt(chat)?)?;
+                Ok(tell_count(tokens.len(), outbox))
+            }
+            // Whoever keeps the files answers this.
+            Input::File { .. } => Err(Refusal::new(
+                RefusalCode::Unsupported,
+                format!("{} hands out no files", self.name),
+            )),
+        }
+    }
+
+    /// An answer that continues these tokens.
+    fn job(
         &self,
         request: InferRequest,
-        replies: &mpsc::Sender<Reply>,
-    ) -> Result<Job, Refusal> {
-        let prompt = match &request.input {
-            Input::Chat(messages) => self.chat(messages)?,
-            Input::Text(text) => tokenize(&self.model, &[Part::Plain(text)]),
-        };
+        prompt: Vec<Token>,
+        constraint: Option<Constraint>,
+        outbox: Outbox,
+    ) -> Result<sequence::Job, Refusal> {
         let tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
         if tokens == 0 {
             return Err(Refusal::new(RefusalCode::InvalidRequest, "the input is empty"));
         }
         let room = self.context_tokens.saturating_sub(tokens);
         if room == 0 {
-            return Err(Refusal::new(
-                RefusalCode::ContextOverflow,
-                format!(
-                    "the input has {tokens} tokens and {} holds {} with the answer",
-                    self.name, self.context_tokens
-                ),
-            ));
+            return Err(self.overflow(prompt.len(), "has"));
         }
         let vocabulary = self.model.n_vocab();
-        Ok(Job {
+        Ok(sequence::Job {
             prompt,
             tokens_max: request.max_tokens.map_or(room, |max| max.clamp(1, room)),
-            draw: Draw::new(&request.sampling, vocabulary, self.context_tokens)?,
+            draw: Draw::new(&request.sampling, vocabulary, constraint, request.logprobs)?,
+            stops: request.stop.len(),
             text: TextAssembly::new(request.stop),
-            replies: replies.clone(),
+            parser: None,
+            shown: Vec::new(),
+            outbox,
         })
     }
 
-    fn chat(&self, messages: &[Message]) -> Result<Vec<LlamaToken>, Refusal> {
+    fn overflow(&self, tokens: usize, has: &str) -> Refusal {
+        Refusal::new(
+            RefusalCode::ContextOverflow,
+            format!(
+                "the input {has} {tokens} tokens and {} holds {} with the answer",
+                self.name, self.context_tokens
+            ),
+        )
+    }
+
+    /// Refuses what cannot fit whatever its tokens are, before they are looked for.
+    fn check_length(&self, bytes: usize) -> Result<(), Refusal> {
+        let least = bytes / self.token_bytes_max;
+        if least > self.context_tokens as usize {
+            return Err(self.overflow(least, "has more than"));
+        }
+        Ok(())
+    }
+
+    fn prompt(&self, chat: &Chat) -> Result<Prompt, Refusal> {
         let invalid = |reason: &str| {
             Refusal::new(
                 RefusalCode::InvalidRequest,
@@ -116,55 +221,210 @@ impl Preparation {
             )
         };
         let template = self.template.as_ref().map_err(|reason| invalid(reason))?;
-        let rendered = template
-            .render(messages, |message| self.controls.mark(&message.content))
-            .map_err(|error| match error {
-                TemplateError::Raised(words) => invalid(&words),
-                TemplateError::Failed { .. } => invalid(&format!("its chat template: {error}")),
-            })?;
-        Ok(tokenize(&self.model, &self.controls.parts(&rendered)))
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let options = PromptOptions {
+            now_unix_s: now.map_or(0, |since| since.as_secs()),
+            escape: &|content| self.controls.mark(content),
+            image_marker: None,
+        };
+        template.prompt(chat, &options).map_err(|error| match error {
+            TemplateError::Image => Refusal::new(
+                RefusalCode::Unsupported,
+                format!("{} takes no pictures: it has no projector", self.name),
+            ),
+            TemplateError::Raised(words) => invalid(&words),
+            _ => invalid(&format!("its chat template: {error}")),
+        })
+    }
+
+    fn chat_tokens(&self, prompt: &Prompt) -> Result<Vec<Token>, Refusal> {
+        self.check_length(prompt.text.len())?;
+        Ok(tokenize(&self.model, &self.controls.parts(&prompt.text)))
+    }
+
+    fn chat_constraint(
+        &self,
+        format: &Format,
+        chat: &Chat,
+        prompt: &Prompt,
+    ) -> Result<Option<Constraint>, Refusal> {
+        let is_free = *format == Format::Text
+            && matches!(chat.tool_choice, ToolChoice::Auto | ToolChoice::None);
+        // Nothing to hold the answer to; and the vocabulary takes a moment to prepare.
+        if is_free {
+            return Ok(None);
+        }
+        Constraint::new(self.vocabulary()?, format, Some((chat, &prompt.syntax)))
+            .map_err(|error| unusable(&error))
+    }
+
+    fn vocabulary(&self) -> Result<&Vocabulary, Refusal> {
+        let made = self.vocabulary.get_or_init(|| vocabulary(&self.model));
+        made.as_ref().map_err(unusable)
+    }
+
+    /// Control tokens that are written like one of these texts.
+    fn shown(&self, texts: &[String]) -> Vec<Token> {
+        let token = |text: &String| match self.model.tokenize(text, true).as_slice() {
+            [token] if self.model.is_control(*token) => Some(*token),
+            _ => None,
+        };
+        texts.iter().filter_map(token).collect()
+    }
+
+    /// How the vectors of tokens become one. A model that was made for generating does it as those
+    /// made from such models do.
+    fn pooling(&self) -> Pooling {
+        self.pooling.unwrap_or(match self.purpose {
+            Purpose::Generate => Pooling::Last,
+            _ => Pooling::Mean,
+        })
+    }
+
+    fn vectors(
+        &self,
+        texts: impl Iterator<Item = Vec<Token>>,
+        wanted: Wanted,
+        outbox: Outbox,
+    ) -> Result<Job, Refusal> {
+        let mut all = Vec::new();
+        for (n, text) in texts.enumerate() {
+            if text.is_empty() {
+                let words = format!("text {n} is empty, and an empty text has no vector");
+                return Err(Refusal::new(RefusalCode::InvalidRequest, words));
+            }
+            if text.len() > self.context_tokens as usize {
+                return Err(Refusal::new(
+                    RefusalCode::ContextOverflow,
+                    format!(
+                        "text {n} has {} tokens and {} reads {} at once",
+                        text.len(),
+                        self.name,
+                        self.context_tokens
+                    ),
+                ));
+            }
+            all.push(text);
+        }
+        Ok(Job::Vectors(Box::new(vectors::Job { texts: all, wanted, outbox })))
+    }
+
+    fn rerank(&self, query: &str, documents: &[String], outbox: Outbox) -> Result<Job, Refusal> {
+        if self.purpose != Purpose::Rank {
+            let texts = std::iter::once(query).chain(documents.iter().map(String::as_str));
+            let wanted = Wanted::Closeness(self.pooling());
+            let texts = texts.map(|text| self.model.tokenize_whole(text));
+            return self.vectors(texts, wanted, outbox);
+        }
+        let query = self.model.tokenize(query, false);
+        let model = &self.model;
+        let end = model.eos().or_else(|| model.sep()).filter(|_| model.adds_eos());
+        let between = model.sep().filter(|_| model.adds_sep());
+        let pair = |document: &String| {
+            let mut tokens: Vec<Token> =
+                model.bos().filter(|_| model.adds_bos()).into_iter().collect();
+            tokens.extend(&query);
+            tokens.extend(end);
+            tokens.extend(between);
+            tokens.extend(model.tokenize(document, false));
+            tokens.extend(end);
+            tokens
+        };
+        self.vectors(documents.iter().map(pair), Wanted::Scores, outbox)
+    }
+
+    fn put_together(&self, tokens: &[u32], mut outbox: Outbox) -> Result<Job, Refusal> {
+        let known = |token: &u32| Token::try_from(*token).ok().filter(|t| self.model.has(*t));
+        let known: Option<Vec<Token>> = tokens.iter().map(known).collect();
+        let known = known.ok_or_else(|| {
+            let words =
+                format!("the model has {} tokens; one is not among them", self.model.n_vocab());
+            Refusal::new(RefusalCode::InvalidRequest, words)
+        })?;
+        let bytes: Vec<u8> =
+            known.iter().flat_map(|token| self.model.piece(*token, true)).collect();
+        let text = String::from_utf8_lossy(&bytes);
+        let mut left = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
+        let mut rest = text.as_ref();
+        while !rest.is_empty() {
+            let end = rest.floor_char_boundary(TEXT_BYTES_PER_REPLY_MAX);
+            let (piece, more) = rest.split_at(end);
+            outbox.push(Reply::Text { text: piece.into(), tokens: std::mem::take(&mut left) });
+            rest = more;
+        }
+        Ok(tell_count(tokens.len(), outbox))
     }
 }
 
-fn template(model: &LlamaModel, controls: &ControlTexts) -> Result<ChatTemplate, String> {
-    let source = match model.chat_template(None) {
-        Ok(source) => source.to_string().map_err(|_| "its chat template is not text".to_owned())?,
-        Err(_) if controls.has("<|im_start|>") && controls.has("<|im_end|>") => CHATML.to_owned(),
-        Err(_) => return Err("it has no chat template".to_owned()),
+fn tell_tokens(tokens: &[Token], mut outbox: Outbox) -> Job {
+    let number = |token: &Token| u32::try_from(*token).unwrap_or_default();
+    let pieces = tokens.chunks(VALUES_PER_REPLY_MAX);
+    outbox.extend(pieces.map(|piece| Reply::Tokens(piece.iter().map(number).collect())));
+    tell_count(tokens.len(), outbox)
+}
+
+fn tell_count(tokens: usize, mut outbox: Outbox) -> Job {
+    let prompt_tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
+    let usage = Usage { prompt_tokens, ..Usage::default() };
+    outbox.push(Reply::Done { finish: FinishReason::Stop, usage });
+    Job::Deliver(outbox)
+}
+
+fn unusable(error: &ConstraintError) -> Refusal {
+    let code = match error {
+        ConstraintError::Vocabulary | ConstraintError::Unsupported(_) => RefusalCode::Unsupported,
+        _ => RefusalCode::InvalidRequest,
     };
-    let vocab = model.vocab();
-    let text_of = |token: LlamaToken| {
-        let text = (token.0 >= 0).then(|| vocab.text(token)).flatten();
-        text.map_or_else(String::new, |text| text.to_string_lossy().into_owned())
+    Refusal::new(code, error.to_string())
+}
+
+fn tokens(model: &Model) -> impl Iterator<Item = Token> {
+    (0..model.n_vocab()).filter_map(|token| Token::try_from(token).ok())
+}
+
+fn vocabulary(model: &Model) -> Result<Vocabulary, ConstraintError> {
+    let which = |is: &dyn Fn(Token) -> bool| -> Vec<u32> {
+        tokens(model).filter(|t| is(*t)).filter_map(|t| u32::try_from(t).ok()).collect()
     };
-    ChatTemplate::new(source, text_of(vocab.bos()), text_of(vocab.eos()))
+    let pieces = tokens(model).map(|token| model.piece(token, true)).collect();
+    let special = which(&|token| model.is_control(token));
+    Vocabulary::new(pieces, &special, &which(&|token| model.is_eog(token)))
+}
+
+fn template(model: &Model, controls: &ControlTexts) -> Result<ChatTemplate, String> {
+    let source = match model.chat_template() {
+        Some(source) => source,
+        None if controls.has("<|im_start|>") && controls.has("<|im_end|>") => CHATML.to_owned(),
+        None => return Err("it has no chat template".to_owned()),
+    };
+    let text_of = |token: Option<Token>| token.map_or_else(String::new, |token| model.text(token));
+    ChatTemplate::new(source, text_of(model.bos()), text_of(model.eos()))
         .map_err(|error| format!("its chat template does not compile: {error}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{embedded_model, llama::backend::backend};
-    use arknet_types::Role;
-    use llama_cpp_2::model::params::LlamaModelParams;
+    use crate::embedded_model;
+    use arknet_types::{Message, Role};
 
     fn preparation() -> Preparation {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         std::io::Write::write_all(&mut file, embedded_model().bytes).unwrap();
-        let parameters = LlamaModelParams::default().with_vocab_only(true);
-        let model = LlamaModel::load_from_file(backend().unwrap(), file.path(), &parameters);
+        let model = Arc::new(Model::load_vocabulary(file.path()).unwrap());
         let name = ModelName::new(embedded_model().name).unwrap();
-        Preparation::new(Arc::new(model.unwrap()), name, 1024)
+        Preparation::new(model, name, Purpose::Generate, None, 1024)
     }
 
     /// The control tokens of a conversation, and its text as the model sees it.
-    fn seen(preparation: &Preparation, contents: &[&str]) -> (Vec<LlamaToken>, String) {
-        let message = |content: &&str| Message { role: Role::User, content: (*content).into() };
-        let messages: Vec<Message> = contents.iter().map(message).collect();
-        let tokens = preparation.chat(&messages).unwrap();
-        let vocab = preparation.model.vocab();
-        let text = vocab.detokenize(&tokens, false, true);
-        let controls = tokens.into_iter().filter(|token| vocab.is_control(*token));
+    fn seen(preparation: &Preparation, contents: &[&str]) -> (Vec<Token>, String) {
+        let message = |content: &&str| Message::new(Role::User, *content);
+        let chat = Chat::new(contents.iter().map(message).collect());
+        let prompt = preparation.prompt(&chat).unwrap();
+        let tokens = preparation.chat_tokens(&prompt).unwrap();
+        let model = &preparation.model;
+        let text: Vec<u8> = tokens.iter().flat_map(|t| model.piece(*t, true)).collect();
+        let controls = tokens.into_iter().filter(|token| model.is_control(*token));
         (controls.collect(), String::from_utf8(text).unwrap())
     }
 
@@ -193,8 +453,7 @@ mod tests {
     fn bare_text_holds_none_either() {
         let preparation = preparation();
         let tokens = tokenize(&preparation.model, &[Part::Plain("a<|im_end|>b")]);
-        let vocab = preparation.model.vocab();
         assert!(!tokens.is_empty());
-        assert!(!tokens.iter().any(|token| vocab.is_control(*token)));
+        assert!(!tokens.iter().any(|token| preparation.model.is_control(*token)));
     }
 }

@@ -15,7 +15,7 @@
 
 use std::ops::Range;
 
-use llama_cpp_2::{model::LlamaModel, token::LlamaToken};
+use super::native::{Model, Token};
 
 const OPEN: char = '\u{fdd0}';
 const CLOSE: char = '\u{fdd1}';
@@ -38,13 +38,9 @@ pub(crate) enum Part<'a> {
 }
 
 impl ControlTexts {
-    pub(crate) fn of(model: &LlamaModel) -> Self {
-        let vocab = model.vocab();
-        let texts = vocab
-            .tokens()
-            .filter(|token| vocab.is_control(*token))
-            .filter_map(|token| Some(vocab.text(token)?.to_str().ok()?.to_owned()));
-        Self::new(texts)
+    pub(crate) fn of(model: &Model) -> Self {
+        let tokens = (0..model.n_vocab()).filter_map(|token| Token::try_from(token).ok());
+        Self::new(tokens.filter(|token| model.is_control(*token)).map(|token| model.text(token)))
     }
 
     fn new(texts: impl IntoIterator<Item = String>) -> Self {
@@ -168,21 +164,17 @@ fn join(ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
 }
 
 /// Tokens of `parts`, with the token that begins every text where the model wants one, once.
-pub(crate) fn tokenize(model: &LlamaModel, parts: &[Part<'_>]) -> Vec<LlamaToken> {
-    let vocab = model.vocab();
+pub(crate) fn tokenize(model: &Model, parts: &[Part<'_>]) -> Vec<Token> {
     let mut tokens = Vec::new();
-    let bos = vocab.bos();
-    if vocab.should_add_bos() && bos.0 >= 0 {
-        tokens.push(bos);
-    }
+    let bos = model.bos().filter(|_| model.adds_bos());
+    tokens.extend(bos);
     for part in parts {
-        let (text, recognise) = match part {
-            Part::Template(text) => (text, true),
-            Part::Plain(text) => (text, false),
+        let mut more = match part {
+            Part::Template(text) => model.tokenize(text, true),
+            Part::Plain(text) => model.tokenize(text, false),
         };
-        let mut more = vocab.tokenize(text.as_bytes(), false, recognise);
         // Many templates write the token themselves.
-        if tokens.len() == 1 && tokens[0] == bos && more.first() == Some(&bos) {
+        if bos.is_some() && tokens.len() == 1 && more.first() == bos.as_ref() {
             more.remove(0);
         }
         tokens.append(&mut more);

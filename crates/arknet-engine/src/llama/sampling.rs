@@ -1,91 +1,206 @@
 //! The next token, from the model's opinion and the request's wishes.
+//!
+//! Our own and not the native chain of samplers: that one sorts out a candidate of twelve bytes for
+//! every token of the vocabulary at each step, on one thread, which is felt with many sequences; and
+//! what a seed leads to must stay what it is when the library changes.
 
-use std::hash::{BuildHasher, RandomState};
-
-use arknet_types::{Refusal, RefusalCode, Sampling};
-use llama_cpp_2::{
-    context::LlamaContext,
-    sampling::LlamaSampler,
-    token::{LlamaToken, logit_bias::LlamaLogitBias},
+use std::{
+    collections::BTreeMap,
+    hash::{BuildHasher, RandomState},
 };
 
+use arknet_chat::{Constraint, ConstraintError};
+use arknet_types::{Refusal, RefusalCode, Sampling};
+
+use super::native::Token;
+
 /// A bias of -100 means never. Finite, so that forbidding every token is a poor wish and not a
-/// division of zero by zero inside the native sampler.
+/// division of zero by zero.
 const NEVER: f32 = -1.0e9;
+/// A token less likely than the likeliest by a factor of e to this, at the temperature in use, is
+/// not drawn in the lifetime of the machine, and not looked at.
+const UNLIKELY: f32 = 32.0;
+/// Told in place of a likelihood of zero, as others do.
+const LOGPROB_MIN: f32 = -9999.0;
 
 /// Draws tokens for one sequence.
-pub(crate) enum Draw {
-    /// The likeliest token, with nothing to change before. Looking for it here is several times
-    /// faster than sorting out candidates for a chain.
-    Likeliest,
-    /// A chain of native samplers.
-    Chain(LlamaSampler),
+pub(crate) struct Draw {
+    sampling: Sampling,
+    biases: Vec<(usize, f32)>,
+    has_penalties: bool,
+    /// How often each token was generated. Inputs do not count.
+    used: BTreeMap<usize, u32>,
+    random: Random,
+    constraint: Option<Constraint>,
+    logprobs: Option<u8>,
+    candidates: Vec<Candidate>,
+}
+
+/// A token that was drawn.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Drawn {
+    pub token: Token,
+    pub likelihood: Option<Likelihood>,
+}
+
+/// How likely a token was, and what else was likely.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Likelihood {
+    pub logprob: f32,
+    pub top: Vec<(Token, f32)>,
+}
+
+#[derive(Clone, Copy)]
+struct Candidate {
+    index: usize,
+    logit: f32,
 }
 
 impl Draw {
-    /// Sets up what a request asks for. `vocabulary` is the number of tokens, `context_tokens` how
-    /// far back penalties look.
+    /// Sets up what a request asks for. `vocabulary` is the number of tokens.
     pub(crate) fn new(
         sampling: &Sampling,
-        vocabulary: i32,
-        context_tokens: u32,
+        vocabulary: u32,
+        constraint: Option<Constraint>,
+        logprobs: Option<u8>,
     ) -> Result<Self, Refusal> {
-        let mut chain = Vec::new();
-        if !sampling.logit_bias.is_empty() {
-            let biases = biases(sampling, vocabulary)?;
-            chain.push(LlamaSampler::logit_bias(vocabulary, &biases));
-        }
-        if sampling.repeat_penalty != 1.0
-            || sampling.frequency_penalty != 0.0
-            || sampling.presence_penalty != 0.0
-        {
-            chain.push(LlamaSampler::penalties(
-                vocabulary,
-                i32::try_from(context_tokens).unwrap_or(i32::MAX),
-                sampling.repeat_penalty,
-                sampling.frequency_penalty,
-                sampling.presence_penalty,
-            ));
-        }
-        if sampling.temperature <= 0.0 {
-            if chain.is_empty() {
-                return Ok(Self::Likeliest);
-            }
-            chain.push(LlamaSampler::greedy());
-            return Ok(Self::Chain(LlamaSampler::chain(chain, true)));
-        }
-        if sampling.top_k > 0 {
-            let k = i32::try_from(sampling.top_k).unwrap_or(i32::MAX);
-            chain.push(LlamaSampler::top_k(k));
-        }
-        if sampling.top_p < 1.0 {
-            chain.push(LlamaSampler::top_p(sampling.top_p, 1));
-        }
-        if sampling.min_p > 0.0 {
-            chain.push(LlamaSampler::min_p(sampling.min_p, 1));
-        }
-        chain.push(LlamaSampler::temp(sampling.temperature));
-        let seed = sampling.seed.unwrap_or_else(any_seed);
-        chain.push(LlamaSampler::dist(native_seed(seed)));
-        Ok(Self::Chain(LlamaSampler::chain(chain, true)))
+        Ok(Self {
+            biases: biases(sampling, vocabulary)?,
+            has_penalties: sampling.repeat_penalty != 1.0
+                || sampling.frequency_penalty != 0.0
+                || sampling.presence_penalty != 0.0,
+            used: BTreeMap::new(),
+            random: Random(sampling.seed.unwrap_or_else(any_seed)),
+            constraint,
+            logprobs,
+            candidates: Vec::new(),
+            sampling: sampling.clone(),
+        })
     }
 
-    /// The token that follows row `row` of the last batch.
-    pub(crate) fn next(&mut self, context: &LlamaContext<'_>, row: i32) -> LlamaToken {
-        match self {
-            Self::Likeliest => likeliest(context.get_logits_ith(row)),
-            // This also tells the chain's penalties about the token. They count what was
-            // generated, not the input.
-            Self::Chain(chain) => chain.sample(context, row),
+    /// Whether drawing takes long enough to be worth another thread.
+    pub(crate) fn is_costly(&self) -> bool {
+        self.sampling.temperature > 0.0 || self.constraint.is_some() || self.logprobs.is_some()
+    }
+
+    /// The token that follows, by these logits, which are changed.
+    pub(crate) fn next(&mut self, logits: &mut [f32]) -> Result<Drawn, ConstraintError> {
+        let raw = self.logprobs.map(|count| likelihoods(logits, usize::from(count)));
+        self.adjust(logits);
+        let mut only = None;
+        if let Some(constraint) = &mut self.constraint {
+            let mask = constraint.mask()?;
+            only = mask.only().and_then(|token| usize::try_from(token).ok());
+            if only.is_none() {
+                mask.apply(logits);
+            }
         }
+        let before = raw.map(|raw| (raw, logits.len()));
+        let index = match only {
+            Some(index) => index,
+            None if self.sampling.temperature <= 0.0 => likeliest(logits),
+            None => self.draw(logits),
+        };
+        let likelihood = before.map(|(raw, _)| raw.of(index));
+        let token = Token::try_from(index).map_err(|_| ConstraintError::Stuck)?;
+        Ok(Drawn { token, likelihood })
+    }
+
+    /// Goes on by a token that was drawn and does not end the answer. Whether the answer must end
+    /// after it.
+    pub(crate) fn accept(&mut self, token: Token) -> Result<bool, ConstraintError> {
+        if self.has_penalties {
+            *self.used.entry(usize::try_from(token).unwrap_or(0)).or_default() += 1;
+        }
+        let Some(constraint) = &mut self.constraint else {
+            return Ok(false);
+        };
+        constraint.accept(u32::try_from(token).unwrap_or(u32::MAX))?;
+        Ok(constraint.must_stop())
+    }
+
+    fn adjust(&self, logits: &mut [f32]) {
+        for (index, bias) in &self.biases {
+            logits[*index] += bias;
+        }
+        if !self.has_penalties {
+            return;
+        }
+        let Sampling { repeat_penalty, frequency_penalty, presence_penalty, .. } = self.sampling;
+        for (index, times) in &self.used {
+            let logit = &mut logits[*index];
+            // Divided where that makes it less likely, which below zero is the other way round.
+            *logit = if *logit > 0.0 { *logit / repeat_penalty } else { *logit * repeat_penalty };
+            *logit -= f32::from(u16::try_from(*times).unwrap_or(u16::MAX)) * frequency_penalty;
+            *logit -= presence_penalty;
+        }
+    }
+
+    fn draw(&mut self, logits: &[f32]) -> usize {
+        let Sampling { temperature, top_p, top_k, min_p, .. } = self.sampling;
+        let most = largest(logits);
+        let least = most - UNLIKELY * temperature.max(1.0);
+        let candidates = &mut self.candidates;
+        candidates.clear();
+        let all = logits.iter().enumerate().filter(|(_, logit)| **logit >= least);
+        candidates.extend(all.map(|(index, logit)| Candidate { index, logit: *logit }));
+        // Equal ones in the order of their numbers, so that the outcome depends on nothing else.
+        let order = |a: &Candidate, b: &Candidate| {
+            b.logit.total_cmp(&a.logit).then_with(|| a.index.cmp(&b.index))
+        };
+        let top_k = usize::try_from(top_k).unwrap_or(usize::MAX);
+        if top_k > 0 && top_k < candidates.len() {
+            candidates.select_nth_unstable_by(top_k - 1, order);
+            candidates.truncate(top_k);
+        }
+        if top_p < 1.0 {
+            candidates.sort_unstable_by(order);
+            keep_top_p(candidates, most, top_p);
+        }
+        if min_p > 0.0 {
+            let least = most + min_p.ln();
+            candidates.retain(|c| c.logit >= least);
+        }
+        if top_k > 0 && top_p >= 1.0 {
+            candidates.sort_unstable_by_key(|c| c.index);
+        }
+        let weight = |c: &Candidate| f64::from(((c.logit - most) / temperature).exp());
+        let total: f64 = candidates.iter().map(weight).sum();
+        let mut left = self.random.next() * total;
+        let mut last = None;
+        for candidate in candidates.iter() {
+            last = Some(candidate.index);
+            left -= weight(candidate);
+            if left < 0.0 {
+                break;
+            }
+        }
+        // Without candidates all logits are no numbers, and any token is as good.
+        last.unwrap_or_else(|| likeliest(logits))
     }
 }
 
-fn biases(sampling: &Sampling, vocabulary: i32) -> Result<Vec<LlamaLogitBias>, Refusal> {
+/// Keeps the likeliest that together have this share. Sorted by likelihood.
+fn keep_top_p(candidates: &mut Vec<Candidate>, most: f32, top_p: f32) {
+    let weight = |c: &Candidate| f64::from((c.logit - most).exp());
+    let total: f64 = candidates.iter().map(weight).sum();
+    let enough = total * f64::from(top_p);
+    let mut sum = 0.0;
+    let mut count = 0;
+    for candidate in candidates.iter() {
+        sum += weight(candidate);
+        count += 1;
+        if sum >= enough {
+            break;
+        }
+    }
+    candidates.truncate(count.max(1));
+}
+
+fn biases(sampling: &Sampling, vocabulary: u32) -> Result<Vec<(usize, f32)>, Refusal> {
     let of = |bias: &arknet_types::LogitBias| {
-        let token = i32::try_from(bias.token).ok().filter(|t| *t < vocabulary)?;
-        let value = if bias.bias <= -100.0 { NEVER } else { bias.bias };
-        Some(LlamaLogitBias::new(LlamaToken(token), value))
+        let index = usize::try_from(bias.token).ok().filter(|_| bias.token < vocabulary)?;
+        Some((index, if bias.bias <= -100.0 { NEVER } else { bias.bias }))
     };
     let biases: Option<Vec<_>> = sampling.logit_bias.iter().map(of).collect();
     biases.ok_or_else(|| {
@@ -96,25 +211,101 @@ fn biases(sampling: &Sampling, vocabulary: i32) -> Result<Vec<LlamaLogitBias>, R
     })
 }
 
-/// The first of the largest numbers, as the native greedy sampler has it.
-fn likeliest(logits: &[f32]) -> LlamaToken {
-    let mut best = (0, f32::NEG_INFINITY);
-    for (index, logit) in logits.iter().enumerate() {
-        if *logit > best.1 {
-            best = (index, *logit);
+/// The largest number, in lanes that the processor compares at once.
+fn largest(logits: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let mut chunks = logits.chunks_exact(LANES);
+    for chunk in &mut chunks {
+        for (lane, logit) in lanes.iter_mut().zip(chunk) {
+            // Written so that what is no number changes nothing.
+            *lane = if *logit > *lane { *logit } else { *lane };
         }
     }
-    LlamaToken(i32::try_from(best.0).expect("a vocabulary is counted in i32"))
+    let rest = chunks.remainder().iter().chain(&lanes);
+    rest.fold(f32::NEG_INFINITY, |most, logit| if *logit > most { *logit } else { most })
 }
 
-/// The native generator takes 32 bits, and takes the largest number for a wish for any seed.
-fn native_seed(seed: u64) -> u32 {
-    let folded = (seed ^ (seed >> 32)) & u64::from(u32::MAX);
-    u32::try_from(folded).expect("masked").min(u32::MAX - 1)
+/// The first of the largest numbers.
+fn likeliest(logits: &[f32]) -> usize {
+    const LANES: usize = 16;
+    let most = largest(logits);
+    let has = |chunk: &[f32]| chunk.iter().fold(false, |has, logit| has | (*logit == most));
+    let chunk = logits.chunks(LANES).position(has).unwrap_or(0) * LANES;
+    let rest = logits.get(chunk..).unwrap_or_default();
+    rest.iter().position(|logit| *logit == most).map_or(0, |at| chunk + at)
+}
+
+/// All likelihoods, before anything was changed.
+struct Likelihoods {
+    logits: Vec<f32>,
+    /// What to subtract from a logit.
+    total: f32,
+    top: Vec<(Token, f32)>,
+}
+
+fn likelihoods(logits: &[f32], count: usize) -> Likelihoods {
+    let most = largest(logits);
+    let sum: f64 = logits.iter().filter(|l| !l.is_nan()).map(|l| f64::from((l - most).exp())).sum();
+    // A number of single precision is what a logit is.
+    #[allow(clippy::cast_possible_truncation, reason = "rounding is meant")]
+    let total = most + sum.ln() as f32;
+    let mut top: Vec<Candidate> = Vec::new();
+    if count > 0 {
+        top.extend(
+            logits
+                .iter()
+                .enumerate()
+                .filter(|(_, l)| !l.is_nan())
+                .map(|(index, logit)| Candidate { index, logit: *logit }),
+        );
+        let order = |a: &Candidate, b: &Candidate| {
+            b.logit.total_cmp(&a.logit).then_with(|| a.index.cmp(&b.index))
+        };
+        if count < top.len() {
+            top.select_nth_unstable_by(count - 1, order);
+            top.truncate(count);
+        }
+        top.sort_unstable_by(order);
+    }
+    let mut all = Likelihoods { logits: logits.to_vec(), total, top: Vec::new() };
+    all.top = top
+        .iter()
+        .filter_map(|c| Some((Token::try_from(c.index).ok()?, all.logprob(c.index))))
+        .collect();
+    all
+}
+
+impl Likelihoods {
+    fn logprob(&self, index: usize) -> f32 {
+        let logprob = self.logits.get(index).map_or(LOGPROB_MIN, |logit| logit - self.total);
+        if logprob.is_nan() { LOGPROB_MIN } else { logprob.clamp(LOGPROB_MIN, 0.0) }
+    }
+
+    fn of(self, index: usize) -> Likelihood {
+        Likelihood { logprob: self.logprob(index), top: self.top }
+    }
+}
+
+/// Numbers that look random, and are the same for the same seed on every machine (SplitMix64). They
+/// decide between words; secrets are made elsewhere.
+struct Random(u64);
+
+impl Random {
+    /// From 0 to below 1.
+    fn next(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        let bits = (z ^ (z >> 31)) >> 11;
+        // 53 bits are exactly what the type holds.
+        bits as f64 / (1_u64 << 53) as f64
+    }
 }
 
 /// A seed nobody chose. It decides between words, so the hasher's randomness is good enough.
-fn any_seed() -> u64 {
+pub(crate) fn any_seed() -> u64 {
     RandomState::new().hash_one(())
 }
 
@@ -122,34 +313,153 @@ fn any_seed() -> u64 {
 mod tests {
     use super::*;
     use arknet_types::LogitBias;
+    use proptest::prelude::*;
+
+    fn draw(sampling: &Sampling) -> Draw {
+        Draw::new(sampling, 1000, None, None).unwrap()
+    }
+
+    fn sampling(temperature: f32) -> Sampling {
+        Sampling { temperature, seed: Some(1), ..Sampling::default() }
+    }
+
+    /// How often each of four tokens is drawn of a thousand.
+    fn counts(sampling: &Sampling, logits: [f32; 4]) -> [u32; 4] {
+        let mut draw = draw(sampling);
+        let mut counts = [0; 4];
+        for _ in 0..1000 {
+            let token = draw.next(&mut logits.clone()).unwrap().token;
+            counts[usize::try_from(token).unwrap()] += 1;
+        }
+        counts
+    }
 
     #[test]
     fn the_first_of_the_largest_wins() {
-        assert_eq!(likeliest(&[0.0, 2.0, f32::NAN, 2.0]), LlamaToken(1));
-        assert_eq!(likeliest(&[f32::NAN]), LlamaToken(0));
-        assert_eq!(likeliest(&[]), LlamaToken(0));
-    }
-
-    #[test]
-    fn every_bit_of_a_seed_counts_and_none_means_random() {
-        assert_eq!(native_seed(7), 7);
-        assert_ne!(native_seed(7), native_seed(7 | 1 << 40));
-        for seed in [u64::from(u32::MAX), u64::from(u32::MAX) << 32] {
-            assert_ne!(native_seed(seed), u32::MAX);
+        assert_eq!(likeliest(&[0.0, 2.0, f32::NAN, 2.0]), 1);
+        assert_eq!(likeliest(&[f32::NAN]), 0);
+        assert_eq!(likeliest(&[]), 0);
+        assert_eq!(likeliest(&[f32::NEG_INFINITY; 40]), 0);
+        for at in [0, 15, 16, 39, 63] {
+            let mut logits = [1.0; 64];
+            logits[at] = 2.0;
+            assert_eq!(likeliest(&logits), at);
         }
-        assert_ne!(any_seed(), any_seed());
     }
 
     #[test]
-    fn plain_greedy_needs_no_chain_and_unknown_tokens_are_refused() {
-        let mut sampling = Sampling { temperature: 0.0, ..Sampling::default() };
-        assert!(matches!(Draw::new(&sampling, 10, 8), Ok(Draw::Likeliest)));
-        sampling.logit_bias = vec![LogitBias { token: 9, bias: 1.0 }];
-        assert!(matches!(Draw::new(&sampling, 10, 8), Ok(Draw::Chain(_))));
-        for token in [10, u32::MAX] {
-            sampling.logit_bias[0].token = token;
-            let refusal = Draw::new(&sampling, 10, 8).err().unwrap();
-            assert_eq!(refusal.code, RefusalCode::InvalidRequest);
+    fn tokens_come_as_often_as_they_are_likely() {
+        let logits = [0.0, 2.0_f32.ln(), f32::NEG_INFINITY, 1.0_f32.ln()];
+        let [a, b, c, d] = counts(&sampling(1.0), logits);
+        assert!((200..300).contains(&a) && (450..550).contains(&b) && (200..300).contains(&d));
+        assert_eq!(c, 0);
+        let [_, cold, ..] = counts(&sampling(0.25), logits);
+        assert!(cold > 850, "{cold}");
+        assert_eq!(counts(&sampling(0.0), logits), [0, 1000, 0, 0]);
+    }
+
+    #[test]
+    fn steps_keep_what_they_say() {
+        let logits = [4.0_f32.ln(), 3.0_f32.ln(), 2.0_f32.ln(), 1.0_f32.ln()];
+        let kept = |change: fn(&mut Sampling)| {
+            let mut sampling = sampling(1.0);
+            change(&mut sampling);
+            counts(&sampling, logits).map(|count| count > 0)
+        };
+        assert_eq!(kept(|_| ()), [true; 4]);
+        assert_eq!(kept(|s| s.top_k = 2), [true, true, false, false]);
+        assert_eq!(kept(|s| s.top_p = 0.5), [true, true, false, false]);
+        assert_eq!(kept(|s| s.top_p = 0.0), [true, false, false, false]);
+        assert_eq!(kept(|s| s.min_p = 0.5), [true, true, true, false]);
+        assert_eq!(kept(|s| s.min_p = 1.0), [true, false, false, false]);
+    }
+
+    #[test]
+    fn penalties_count_what_was_generated() {
+        let next = |change: fn(&mut Sampling), logits: [f32; 2]| {
+            let mut sampling = sampling(0.0);
+            change(&mut sampling);
+            let mut draw = draw(&sampling);
+            assert_eq!(draw.accept(0), Ok(false));
+            draw.next(&mut logits.clone()).unwrap().token
+        };
+        assert_eq!(next(|_| (), [1.0, 0.9]), 0);
+        assert_eq!(next(|s| s.presence_penalty = 0.2, [1.0, 0.9]), 1);
+        assert_eq!(next(|s| s.frequency_penalty = 0.2, [1.0, 0.9]), 1);
+        assert_eq!(next(|s| s.repeat_penalty = 1.2, [1.0, 0.9]), 1);
+        assert_eq!(next(|s| s.repeat_penalty = 1.2, [-0.9, -1.0]), 1);
+        assert_eq!(next(|s| s.repeat_penalty = 0.5, [0.9, 1.0]), 0);
+    }
+
+    #[test]
+    fn seeds_decide_and_none_means_random() {
+        let run = |seed| {
+            let mut random = Random(seed);
+            [random.next(), random.next()]
+        };
+        assert_eq!(run(7), run(7));
+        assert_ne!(run(7), run(7 | 1 << 40));
+        assert_ne!(any_seed(), any_seed());
+        assert!((0..1000).all(|seed| (0.0..1.0).contains(&Random(seed).next())));
+    }
+
+    #[test]
+    fn unknown_tokens_are_refused() {
+        let mut sampling = sampling(0.0);
+        for (token, is_known) in [(999, true), (1000, false), (u32::MAX, false)] {
+            sampling.logit_bias = vec![LogitBias { token, bias: 1.0 }];
+            let made = Draw::new(&sampling, 1000, None, None);
+            match made.err() {
+                None => assert!(is_known),
+                Some(refusal) => {
+                    assert!(!is_known);
+                    assert_eq!(refusal.code, RefusalCode::InvalidRequest);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn likelihoods_are_those_of_the_model_whatever_the_request_wishes() {
+        let mut sampling = sampling(0.0);
+        sampling.logit_bias = vec![LogitBias { token: 1, bias: -100.0 }];
+        let mut draw = Draw::new(&sampling, 3, None, Some(2)).unwrap();
+        let mut logits = [0.0, 3.0_f32.ln(), f32::NAN];
+        let drawn = draw.next(&mut logits).unwrap();
+        let likelihood = drawn.likelihood.unwrap();
+        assert_eq!(drawn.token, 0);
+        assert!((likelihood.logprob - 0.25_f32.ln()).abs() < 1e-6);
+        assert_eq!(likelihood.top.iter().map(|(t, _)| *t).collect::<Vec<_>>(), [1, 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn likelihoods_are_numbers_and_sum_to_one(
+            logits in prop::collection::vec(
+                prop_oneof![-50.0..50.0_f32, Just(f32::NEG_INFINITY)], 1..40),
+        ) {
+            let all = likelihoods(&logits, 50);
+            let sum: f32 = all.top.iter().map(|(_, logprob)| logprob.exp()).sum();
+            prop_assert!(all.top.iter().all(|(_, logprob)| logprob.is_finite()));
+            let none = logits.iter().all(|l| *l == f32::NEG_INFINITY);
+            prop_assert!(none || (sum - 1.0).abs() < 1e-3, "{sum}");
+        }
+
+        #[test]
+        fn anything_gives_a_token(
+            logits in prop::collection::vec(any::<f32>(), 1..80),
+            temperature in 0.0..2.0_f32,
+            top_k in 0..9_u32,
+            top_p in 0.0..=1.0_f32,
+            min_p in 0.0..=1.0_f32,
+        ) {
+            let sampling = Sampling { top_k, top_p, min_p, ..sampling(temperature) };
+            let mut draw = Draw::new(&sampling, 80, None, Some(3)).unwrap();
+            let mut changed = logits.clone();
+            let drawn = draw.next(&mut changed).unwrap();
+            prop_assert!(usize::try_from(drawn.token).unwrap() < logits.len());
+            let likelihood = drawn.likelihood.unwrap();
+            prop_assert!(!likelihood.logprob.is_nan());
         }
     }
 }

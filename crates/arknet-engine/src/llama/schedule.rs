@@ -2,6 +2,9 @@
 
 /// Tokens in one step, at most.
 pub(crate) const STEP_TOKENS_MAX: usize = 512;
+/// Tokens in one step that gives a vector for each of them, at most. The library gives logits for
+/// each of them too, which is what bounds it.
+pub(crate) const VECTOR_STEP_TOKENS_MAX: usize = 64;
 /// Tokens of input in a step that also brings others their next token. A long input then delays
 /// everybody else's tokens by the time of this many, not by its whole length; smaller steps would
 /// read the weights more often for the same input.

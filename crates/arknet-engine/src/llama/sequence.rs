@@ -1,81 +1,91 @@
-use arknet_types::{FinishReason, Refusal, Reply, Usage};
-use llama_cpp_2::{token::LlamaToken, vocab::LlamaVocab};
-use tokio::sync::mpsc;
+//! One answer, from its input to its last token.
 
-use super::{sampling::Draw, text::TextAssembly};
+use arknet_chat::{AnswerParser, ConstraintError};
+use arknet_types::{
+    Alternative, FinishReason, Refusal, RefusalCode, Reply, TokenLogprob, Usage,
+    limits::{LOGPROBS_PER_REPLY_MAX, TOKEN_BYTES_MAX},
+};
+
+use super::{
+    native::{Model, Token},
+    outbox::Outbox,
+    sampling::{Draw, Drawn, Likelihood},
+    text::TextAssembly,
+};
 
 /// A request, ready to be answered.
 pub(crate) struct Job {
     /// The input. Never empty, and leaves room in the context for one token at least.
-    pub prompt: Vec<LlamaToken>,
+    pub prompt: Vec<Token>,
     /// Tokens to generate at most. Never 0.
     pub tokens_max: u32,
     pub draw: Draw,
     pub text: TextAssembly,
-    pub replies: mpsc::Sender<Reply>,
+    /// How many of the stop sequences are the request's; others are the template's.
+    pub stops: usize,
+    /// Takes the text of a conversation's answer apart; a continued text is told as it is.
+    pub parser: Option<AnswerParser>,
+    /// Control tokens whose text the parser must see.
+    pub shown: Vec<Token>,
+    pub outbox: Outbox,
 }
 
 /// A request while it is answered.
 pub(crate) struct Sequence {
     job: Job,
-    /// Tokens of the input.
-    prompt_tokens: u32,
-    /// Tokens of the input that were read.
+    /// Tokens of the input that are in the cache.
     read: usize,
-    /// Tokens that are in the cache, or will be after this step.
-    position: i32,
+    /// Of those, the ones that were there before.
+    cached: usize,
     /// The last token generated, which the next step begins with.
-    last: Option<LlamaToken>,
+    last: Option<Token>,
+    /// Tokens it brings to this step.
+    share: usize,
     generated: u32,
+    reasoning: u32,
     /// Tokens whose text is still held back.
     unsaid: u32,
-    /// Whether it takes part in this step.
-    is_in_step: bool,
-    /// Which row of this step the next token is drawn from.
-    row: Option<i32>,
+    likelihoods: Vec<TokenLogprob>,
 }
 
-/// The end of an answer: what to send after its place was freed.
-pub(crate) struct Ending {
-    replies: mpsc::Sender<Reply>,
-    last: Vec<Reply>,
-    pub usage: Usage,
+/// How an answer ends.
+pub(crate) enum End {
+    Done(FinishReason),
+    Refused(Refusal),
 }
-
-/// What a sequence brings to a step.
-pub(crate) struct Turn {
-    pub token: LlamaToken,
-    pub position: i32,
-    /// Whether a token will be drawn from this row.
-    pub is_drawn_from: bool,
-}
-
-/// A step sends two replies at most: text, and the end.
-const REPLIES_PER_STEP: usize = 2;
 
 impl Sequence {
-    pub(crate) fn new(job: Job) -> Self {
-        debug_assert!(!job.prompt.is_empty() && job.tokens_max > 0);
+    /// A request of whose input the first `cached` tokens are in the cache.
+    pub(crate) fn new(job: Job, cached: usize) -> Self {
+        debug_assert!(cached < job.prompt.len() && job.tokens_max > 0);
         Self {
-            prompt_tokens: u32::try_from(job.prompt.len()).expect("inputs fit their context"),
             job,
-            read: 0,
-            position: 0,
+            read: cached,
+            cached,
             last: None,
+            share: 0,
             generated: 0,
+            reasoning: 0,
             unsaid: 0,
-            is_in_step: false,
-            row: None,
+            likelihoods: Vec::new(),
         }
     }
 
+    pub(crate) fn outbox(&mut self) -> &mut Outbox {
+        &mut self.job.outbox
+    }
+
+    pub(crate) fn into_outbox(self) -> Outbox {
+        self.job.outbox
+    }
+
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.job.replies.is_closed()
+        self.job.outbox.is_closed()
     }
 
     /// Whether the reader has kept up. One that has not waits alone.
     pub(crate) fn has_room(&self) -> bool {
-        self.job.replies.capacity() >= REPLIES_PER_STEP
+        self.job.outbox.has_room()
     }
 
     /// Tokens of input that are still to be read.
@@ -83,115 +93,202 @@ impl Sequence {
         self.job.prompt.len() - self.read
     }
 
-    pub(crate) fn begin_step(&mut self) {
-        self.is_in_step = false;
-        self.row = None;
+    pub(crate) fn prompt(&self) -> &[Token] {
+        &self.job.prompt
     }
 
-    pub(crate) fn is_in_step(&self) -> bool {
-        self.is_in_step
-    }
-
-    /// The row of the step that the next token is drawn from, if there is one.
-    pub(crate) fn take_row(&mut self) -> Option<i32> {
-        self.row.take()
-    }
-
-    /// What it brings to the step: `share` tokens of its input or, when that is read, its last
-    /// token. `row` is where its first token comes to lie.
-    pub(crate) fn take_turns(&mut self, share: usize, row: i32) -> Vec<Turn> {
-        let tokens: Vec<LlamaToken> = match self.last.take() {
-            Some(token) => vec![token],
-            None => {
-                let from = self.read;
-                self.read += share;
-                self.job.prompt[from..self.read].to_vec()
-            }
-        };
-        self.is_in_step = !tokens.is_empty();
-        let is_drawn = self.is_in_step && self.input_left() == 0;
-        let mut turns: Vec<Turn> = (self.position..)
-            .zip(tokens)
-            .map(|(position, token)| Turn { token, position, is_drawn_from: false })
-            .collect();
-        let count = i32::try_from(turns.len()).expect("a step has 512 tokens");
-        self.position += count;
-        if is_drawn {
-            turns.last_mut().expect("in the step").is_drawn_from = true;
-            self.row = Some(row + count - 1);
+    /// Takes part in the next step with `share` tokens of its input or, when that is read, with its
+    /// last token. Gives the tokens, and whether the last of them is drawn from.
+    pub(crate) fn begin_step(&mut self, share: usize) -> (&[Token], bool) {
+        if self.last.is_some() {
+            self.share = 1;
+            return (self.last.as_slice(), true);
         }
-        turns
+        self.share = share.min(self.input_left());
+        let end = self.read + self.share;
+        (&self.job.prompt[self.read..end], self.share > 0 && end == self.job.prompt.len())
+    }
+
+    /// Does not take part in the next step, or what it brought was not computed.
+    pub(crate) fn leave_step(&mut self) {
+        self.share = 0;
+    }
+
+    /// Tokens it brought to the step.
+    pub(crate) fn share(&self) -> usize {
+        self.share
+    }
+
+    /// What it brought was computed, and is remembered now.
+    pub(crate) fn finish_step(&mut self, held: &mut Vec<Token>) {
+        let share = std::mem::take(&mut self.share);
+        if share == 0 {
+            return;
+        }
+        match self.last.take() {
+            Some(token) => held.push(token),
+            None => {
+                held.extend(&self.job.prompt[self.read..self.read + share]);
+                self.read += share;
+            }
+        }
     }
 
     pub(crate) fn draw(&mut self) -> &mut Draw {
         &mut self.job.draw
     }
 
-    /// Takes a token that was drawn: says what can be said, or gives itself back to be ended.
+    /// Whether drawing takes long enough to be worth another thread.
+    pub(crate) fn is_costly(&self) -> bool {
+        self.job.draw.is_costly()
+    }
+
+    /// Takes a token that was drawn, and says what can be said.
     pub(crate) fn advance(
-        mut self,
-        token: LlamaToken,
-        vocab: &LlamaVocab<'_>,
-    ) -> Result<Self, Ending> {
-        if vocab.is_eog(token) {
-            return Err(self.end(FinishReason::Stop, String::new(), false));
+        &mut self,
+        drawn: Result<Drawn, ConstraintError>,
+        model: &Model,
+    ) -> Option<End> {
+        let Drawn { token, likelihood } = match drawn {
+            Ok(drawn) => drawn,
+            Err(error) => return Some(End::Refused(stuck(&error))),
+        };
+        if model.is_eog(token) {
+            return Some(End::Done(FinishReason::Stop));
         }
+        let must_stop = match self.job.draw.accept(token) {
+            Ok(must_stop) => must_stop,
+            Err(error) => return Some(End::Refused(stuck(&error))),
+        };
         self.generated += 1;
         self.unsaid += 1;
-        let piece = self.job.text.push(&vocab.token_to_piece(token, false, None));
-        if piece.is_stopped {
-            return Err(self.end(FinishReason::Stop, piece.text, true));
+        self.likelihoods.extend(likelihood.map(|likelihood| logprob(token, likelihood, model)));
+        let is_shown = self.job.shown.contains(&token);
+        let piece = self.job.text.push(&model.piece(token, is_shown));
+        self.say(&piece.text);
+        if let Some(stop) = piece.stop {
+            return Some(End::Done(self.stopped(stop)));
+        }
+        if must_stop || self.job.parser.as_ref().is_some_and(AnswerParser::is_done) {
+            return Some(End::Done(FinishReason::Stop));
         }
         if self.generated >= self.job.tokens_max {
-            return Err(self.end(FinishReason::Length, piece.text, false));
+            return Some(End::Done(FinishReason::Length));
         }
         self.last = Some(token);
-        if !piece.text.is_empty() {
-            let reply = Reply::Text { text: piece.text, tokens: std::mem::take(&mut self.unsaid) };
-            // Room was checked before the step; a reader that left is noticed before the next.
-            let _ = self.job.replies.try_send(reply);
-        }
-        Ok(self)
+        None
     }
 
-    /// Ends without being complete.
-    pub(crate) fn refuse(self, refusal: Refusal) -> Ending {
-        Ending {
-            usage: self.usage(),
-            replies: self.job.replies,
-            last: vec![Reply::Refused(refusal)],
-        }
-    }
-
-    fn end(mut self, mut finish: FinishReason, mut text: String, is_stopped: bool) -> Ending {
-        let usage = self.usage();
-        if !is_stopped {
+    /// Says all that is left, and the end. The outbox is to be emptied by somebody else.
+    pub(crate) fn end(mut self, end: End) -> (Outbox, Usage) {
+        let mut finish = match end {
+            End::Done(finish) => finish,
+            End::Refused(refusal) => {
+                let usage = self.usage();
+                self.job.outbox.refuse(refusal);
+                return (self.job.outbox, usage);
+            }
+        };
+        if !matches!(finish, FinishReason::StopSequence(_)) {
             let rest = self.job.text.finish();
-            text.push_str(&rest.text);
-            if rest.is_stopped {
-                finish = FinishReason::Stop;
+            self.say(&rest.text);
+            if let Some(stop) = rest.stop {
+                finish = self.stopped(stop);
             }
         }
-        let tokens = std::mem::take(&mut self.unsaid);
-        let mut last = Vec::with_capacity(REPLIES_PER_STEP);
+        self.say_likelihoods();
         // Tokens without text are told too, so that those of all replies add up to the usage.
-        if tokens > 0 || !text.is_empty() {
-            last.push(Reply::Text { text, tokens });
+        if self.unsaid > 0 {
+            self.tell("");
         }
-        last.push(Reply::Done { finish, usage });
-        Ending { replies: self.job.replies, last, usage }
+        if let Some(mut parser) = self.job.parser.take() {
+            let mut replies = Vec::new();
+            let hint = parser.finish(&mut replies);
+            self.count_reasoning(&replies);
+            self.job.outbox.extend(replies);
+            if hint.tool_calls > 0 && finish == FinishReason::Stop {
+                finish = FinishReason::ToolCalls;
+            }
+        }
+        let usage = self.usage();
+        self.job.outbox.push(Reply::Done { finish, usage });
+        (self.job.outbox, usage)
+    }
+
+    fn stopped(&self, stop: usize) -> FinishReason {
+        match u8::try_from(stop) {
+            Ok(number) if stop < self.job.stops => FinishReason::StopSequence(number),
+            _ => FinishReason::Stop,
+        }
+    }
+
+    fn say(&mut self, text: &str) {
+        if self.likelihoods.len() == LOGPROBS_PER_REPLY_MAX || !text.is_empty() {
+            self.say_likelihoods();
+        }
+        if !text.is_empty() {
+            self.tell(text);
+        }
+    }
+
+    fn say_likelihoods(&mut self) {
+        if !self.likelihoods.is_empty() {
+            self.job.outbox.push(Reply::Logprobs(std::mem::take(&mut self.likelihoods)));
+        }
+    }
+
+    fn tell(&mut self, text: &str) {
+        let tokens = std::mem::take(&mut self.unsaid);
+        match &mut self.job.parser {
+            None => self.job.outbox.push(Reply::Text { text: text.to_owned(), tokens }),
+            Some(parser) => {
+                let mut replies = Vec::new();
+                parser.push(text, tokens, &mut replies);
+                self.count_reasoning(&replies);
+                self.job.outbox.extend(replies);
+            }
+        }
+    }
+
+    fn count_reasoning(&mut self, replies: &[Reply]) {
+        for reply in replies {
+            if let Reply::Reasoning { tokens, .. } = reply {
+                self.reasoning += tokens;
+            }
+        }
     }
 
     fn usage(&self) -> Usage {
-        Usage { prompt_tokens: self.prompt_tokens, completion_tokens: self.generated }
+        let count = |tokens| u32::try_from(tokens).expect("inputs fit their context");
+        Usage {
+            prompt_tokens: count(self.job.prompt.len()),
+            completion_tokens: self.generated,
+            cached_tokens: count(self.cached),
+            reasoning_tokens: self.reasoning,
+        }
     }
 }
 
-impl Ending {
-    /// Sends the last replies. There is room for them, and who left does not mind.
-    pub(crate) fn send(self) {
-        for reply in self.last {
-            let _ = self.replies.try_send(reply);
-        }
+fn stuck(error: &ConstraintError) -> Refusal {
+    Refusal::new(RefusalCode::ProviderFailed, error.to_string())
+}
+
+fn logprob(token: Token, likelihood: Likelihood, model: &Model) -> TokenLogprob {
+    let bytes = |token| {
+        let mut bytes = model.piece(token, true);
+        bytes.truncate(TOKEN_BYTES_MAX);
+        bytes
+    };
+    let number = |token| u32::try_from(token).unwrap_or_default();
+    let top = likelihood.top.into_iter().map(|(token, logprob)| Alternative {
+        token: number(token),
+        bytes: bytes(token),
+        logprob,
+    });
+    TokenLogprob {
+        token: number(token),
+        bytes: bytes(token),
+        logprob: likelihood.logprob,
+        top: top.collect(),
     }
 }

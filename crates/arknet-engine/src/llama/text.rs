@@ -16,14 +16,20 @@ pub(crate) struct TextAssembly {
 pub(crate) struct Piece {
     /// Text that may be said now.
     pub text: String,
-    /// Whether a stop sequence was completed; then this is the last piece.
-    pub is_stopped: bool,
+    /// The stop sequence that was completed, by its number; then this is the last piece.
+    pub stop: Option<usize>,
 }
 
 impl TextAssembly {
     pub(crate) fn new(stops: Vec<String>) -> Self {
         debug_assert!(stops.iter().all(|stop| !stop.is_empty()));
         Self { stops, bytes: Vec::new(), held: String::new() }
+    }
+
+    /// The same with more stop sequences after those it has. Nothing was pushed yet.
+    pub(crate) fn with_more(mut self, stops: Vec<String>) -> Self {
+        self.stops.extend(stops.into_iter().filter(|stop| !stop.is_empty()));
+        self
     }
 
     /// Adds a token's bytes.
@@ -35,28 +41,30 @@ impl TextAssembly {
     }
 
     /// Ends the text: what was held back and is now known to be harmless.
-    pub(crate) fn finish(mut self) -> Piece {
+    pub(crate) fn finish(&mut self) -> Piece {
         if !self.bytes.is_empty() {
             // The rest of the character will not come any more.
             self.bytes.clear();
             self.held.push(char::REPLACEMENT_CHARACTER);
         }
         let mut piece = self.release();
-        if !piece.is_stopped {
+        if piece.stop.is_none() {
             piece.text.push_str(&self.held);
+            self.held.clear();
         }
         piece
     }
 
     fn release(&mut self) -> Piece {
         // The stop that begins first wins; it is where the text ends.
-        if let Some(at) = self.stops.iter().filter_map(|stop| self.held.find(stop)).min() {
+        let found = (0..).zip(&self.stops).filter_map(|(n, stop)| Some((self.held.find(stop)?, n)));
+        if let Some((at, stop)) = found.min() {
             self.held.truncate(at);
-            return Piece { text: std::mem::take(&mut self.held), is_stopped: true };
+            return Piece { text: std::mem::take(&mut self.held), stop: Some(stop) };
         }
         let keep = self.longest_beginning_of_a_stop();
         let rest = self.held.split_off(self.held.len() - keep);
-        Piece { text: std::mem::replace(&mut self.held, rest), is_stopped: false }
+        Piece { text: std::mem::replace(&mut self.held, rest), stop: None }
     }
 
     /// Bytes at the end of the held text with which some stop sequence begins.
@@ -109,13 +117,13 @@ mod tests {
         for token in tokens {
             let piece = assembly.push(token);
             pieces.push(piece.text);
-            if piece.is_stopped {
+            if piece.stop.is_some() {
                 return (pieces, true);
             }
         }
         let last = assembly.finish();
         pieces.push(last.text);
-        (pieces, last.is_stopped)
+        (pieces, last.stop.is_some())
     }
 
     #[test]
@@ -148,6 +156,8 @@ mod tests {
         assert_eq!((pieces.concat().as_str(), stopped), ("xa", true));
         let (pieces, stopped) = run(&["bc", "abc"], [b"xabc".as_slice()]);
         assert_eq!((pieces.concat().as_str(), stopped), ("x", true));
+        let mut assembly = TextAssembly::new(["bc", "abc", "ab"].map(String::from).to_vec());
+        assert_eq!(assembly.push(b"xabc").stop, Some(1));
     }
 
     /// The text with everything from the first stop sequence on cut off.

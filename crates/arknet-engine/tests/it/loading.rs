@@ -1,6 +1,8 @@
 use arknet_engine::{
-    LlamaOptions, LlamaProvider, LoadError, Provider, embedded_model, gguf::GgufError,
+    LlamaOptions, LlamaProvider, LoadError, embedded_model, gguf::GgufError, survey, survey_with,
 };
+use arknet_provider::Provider;
+use arknet_types::{Capabilities, Profile};
 
 use crate::model::{name, options};
 
@@ -14,10 +16,22 @@ fn load_error(bytes: &[u8]) -> LoadError {
 #[test]
 fn what_is_served_is_said() {
     let provider = LlamaProvider::open(options()).unwrap();
-    let [model] = provider.models().try_into().unwrap();
+    let models = provider.models();
+    let [model] = &**models.borrow() else {
+        panic!("one model");
+    };
     assert_eq!(model.name, name());
-    assert_eq!(model.digest, embedded_model().sha256);
+    assert_eq!(model.digest, Some(embedded_model().sha256));
     assert_eq!((model.context_tokens, model.slots), (256, 2));
+    let can = Capabilities::GENERATE.with(Capabilities::EMBED).with(Capabilities::TOKENIZE);
+    assert!(model.capabilities.contains(can.with(Capabilities::TOOLS)));
+    assert!(!model.capabilities.contains(Capabilities::EXACT));
+    let details = &model.details;
+    assert_eq!(details.architecture.as_deref(), Some("qwen3"));
+    assert_eq!(details.file_bytes, Some(embedded_model().bytes.len() as u64));
+    assert!(details.template.is_some() && details.quantization.is_some());
+    assert!(details.build_class.as_ref().unwrap().starts_with("llama.cpp-"));
+    assert_eq!(survey(&options()).unwrap().info, *model);
 }
 
 #[test]
@@ -26,8 +40,21 @@ fn nothing_needs_to_be_chosen() {
     let options = LlamaOptions::new(name(), model.sha256, crate::model::file());
     let provider = LlamaProvider::open(options).unwrap();
     let info = arknet_engine::gguf::GgufInfo::parse(model.bytes, model.bytes.len() as u64).unwrap();
-    assert_eq!(provider.models()[0].context_tokens, info.context_tokens.min(8192));
-    assert!(provider.models()[0].slots >= 1);
+    assert_eq!(provider.info().context_tokens, info.context_tokens.min(8192));
+    assert!(provider.info().slots >= 1);
+}
+
+#[test]
+fn what_a_survey_says_can_be_asked_for() {
+    let options = LlamaOptions::new(name(), embedded_model().sha256, crate::model::file());
+    let first = survey_with(&options, 1 << 30).unwrap();
+    assert!(first.memory_bytes < 1 << 30 && first.weights_bytes < first.memory_bytes);
+    let pinned = first.pin(&options);
+    let second = survey_with(&pinned, 64 << 30).unwrap();
+    assert_eq!((&second.info, second.memory_bytes), (&first.info, first.memory_bytes));
+    let exact = LlamaOptions { profile: Profile::Exact, ..options };
+    let exact = survey_with(&exact, 1 << 30).unwrap();
+    assert!(exact.info.capabilities.contains(Capabilities::EXACT));
 }
 
 #[test]

@@ -3,6 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it happens")]
 
 mod answers;
+mod exact;
+mod forms;
 mod limits;
 mod loading;
 mod model;
+mod prefix;
+mod texts;

@@ -5,12 +5,11 @@ use std::{
     sync::OnceLock,
 };
 
-use arknet_engine::{
-    Generation, LlamaOptions, LlamaProvider, Provider, embedded_model, gguf::GgufInfo,
-};
+use arknet_engine::{LlamaOptions, LlamaProvider, embedded_model, gguf::GgufInfo};
+use arknet_provider::{Generation, Provider};
 use arknet_types::{
-    FinishReason, InferRequest, Input, LogitBias, Message, ModelName, Refusal, Reply, Role,
-    Sampling, Usage,
+    Chat, FinishReason, InferRequest, Input, LogitBias, Message, ModelName, Refusal, Reply, Role,
+    Sampling, TokenLogprob, Usage,
 };
 
 pub(crate) const QUESTION: &str = "What is arknet?";
@@ -47,16 +46,20 @@ pub(crate) fn open() -> LlamaProvider {
 /// Takes the likeliest token each time.
 pub(crate) fn greedy(input: Input) -> InferRequest {
     InferRequest {
-        model: name(),
-        input,
         max_tokens: Some(48),
-        stop: Vec::new(),
         sampling: Sampling { temperature: 0.0, ..Sampling::default() },
+        ..InferRequest::new(name(), input)
     }
 }
 
 pub(crate) fn chat(content: &str) -> InferRequest {
-    greedy(Input::Chat(vec![Message { role: Role::User, content: content.into() }]))
+    talk(&[(Role::User, content)])
+}
+
+/// A conversation.
+pub(crate) fn talk(messages: &[(Role, &str)]) -> InferRequest {
+    let messages = messages.iter().map(|(role, content)| Message::new(*role, *content));
+    greedy(Input::Chat(Chat::new(messages.collect())))
 }
 
 /// A request that does not end by itself before the context does: the end is forbidden.
@@ -78,31 +81,52 @@ pub(crate) fn vocabulary() -> u32 {
 }
 
 /// An answer, complete.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Answer {
     pub text: String,
     pub finish: FinishReason,
     pub usage: Usage,
+    pub logprobs: Vec<TokenLogprob>,
+    /// Whatever else came.
+    pub others: Vec<Reply>,
+}
+
+impl Answer {
+    /// What does not depend on what was remembered.
+    pub(crate) fn content(&self) -> (&str, FinishReason, u32) {
+        (&self.text, self.finish, self.usage.completion_tokens)
+    }
 }
 
 /// Reads an answer to its end, and checks what holds for every answer.
 pub(crate) async fn read(mut generation: Generation) -> Result<Answer, Refusal> {
-    let mut text = String::new();
+    let mut answer = Answer {
+        text: String::new(),
+        finish: FinishReason::Stop,
+        usage: Usage::default(),
+        logprobs: Vec::new(),
+        others: Vec::new(),
+    };
     let mut told = 0;
     loop {
         match generation.next().await.expect("an end comes first") {
-            Reply::Text { text: more, tokens } => {
-                assert!(tokens > 0, "text comes from tokens");
-                text.push_str(&more);
+            Reply::Text { text, tokens } => {
+                answer.text.push_str(&text);
                 told += tokens;
             }
             Reply::Alive => panic!("providers do not say this"),
+            Reply::Logprobs(more) => answer.logprobs.extend(more),
             Reply::Done { finish, usage } => {
-                assert_eq!(told, usage.completion_tokens);
+                (answer.finish, answer.usage) = (finish, usage);
+                if usage.completion_tokens > 0 && answer.others.is_empty() {
+                    assert_eq!(told, usage.completion_tokens);
+                }
+                assert!(usage.cached_tokens <= usage.prompt_tokens);
                 assert_eq!(generation.next().await, None);
-                return Ok(Answer { text, finish, usage });
+                return Ok(answer);
             }
             Reply::Refused(refusal) => return Err(refusal),
+            other => answer.others.push(other),
         }
     }
 }

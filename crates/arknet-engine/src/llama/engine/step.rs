@@ -1,0 +1,270 @@
+//! One step: what goes in, and what comes of it.
+
+use std::{sync::atomic::Ordering, thread, time::Instant};
+
+use arknet_chat::ConstraintError;
+use arknet_types::{Refusal, RefusalCode};
+
+use super::{
+    super::{
+        native::DecodeError,
+        sampling::Drawn,
+        schedule::{VECTOR_STEP_TOKENS_MAX, share},
+        sequence::Sequence,
+        stats::Counters,
+    },
+    Engine, Occupant,
+    place::number,
+};
+
+/// Tokens of a step that are worth stopping it for, at least. Shorter steps are through sooner than
+/// it takes to notice.
+const STOP_TOKENS_MIN: usize = 16;
+
+impl Engine {
+    /// Brings all answers one step further. False when none can go on.
+    pub(super) fn answer_step(&mut self) -> bool {
+        let rows = self.fill_answers();
+        if self.context.batch_tokens() == 0 {
+            return false;
+        }
+        match self.compute() {
+            Ok(()) => self.finish_answers(&rows),
+            Err(error) => self.give_up_answers(error),
+        }
+        true
+    }
+
+    /// Puts the step together. Gives the slots that get a token, with the row it is drawn from.
+    fn fill_answers(&mut self) -> Vec<(usize, usize)> {
+        self.context.clear_batch();
+        let mut inputs_left = Vec::new();
+        let mut outputs = 0;
+        for slot in &mut self.slots {
+            let Some(sequence) = slot.answer() else {
+                continue;
+            };
+            sequence.leave_step();
+            match (sequence.has_room(), sequence.input_left()) {
+                (false, _) => {}
+                (true, 0) => outputs += 1,
+                (true, left) => inputs_left.push(left),
+            }
+        }
+        let mut shares = share(&inputs_left, outputs).into_iter();
+        let mut rows = Vec::new();
+        // In the order of their numbers, as the native code wants it.
+        for (at, slot) in self.slots.iter_mut().enumerate() {
+            let mut position = i32::try_from(slot.held.len()).expect("positions fit the context");
+            let Some(sequence) = slot.answer().filter(|s| s.has_room()) else {
+                continue;
+            };
+            let share = match sequence.input_left() {
+                0 => 1,
+                _ => shares.next().unwrap_or(0),
+            };
+            let (tokens, is_drawn_from) = sequence.begin_step(share);
+            for (n, token) in tokens.iter().enumerate() {
+                let is_asked = is_drawn_from && n + 1 == tokens.len();
+                if is_asked {
+                    rows.push((at, self.context.batch_tokens()));
+                }
+                self.context.push(*token, position, number(at), is_asked);
+                position += 1;
+            }
+        }
+        rows
+    }
+
+    /// Computes the batch. Stops early when the engine is to end, or when most of the step is for
+    /// requests that were cancelled since it began.
+    fn compute(&mut self) -> Result<(), DecodeError> {
+        let begin = Instant::now();
+        let slots = &self.slots;
+        let total = self.context.batch_tokens();
+        let is_closing = &self.shared.is_closing;
+        let stop = || {
+            let cancelled = || {
+                let shares = slots.iter().map(|slot| match &slot.occupant {
+                    Some(Occupant::Answer(s)) if s.is_cancelled() => s.share(),
+                    Some(Occupant::Vectors(v)) if v.is_cancelled() => v.share(),
+                    _ => 0,
+                });
+                shares.sum::<usize>()
+            };
+            is_closing.load(Ordering::Relaxed)
+                || (total >= STOP_TOKENS_MIN && cancelled() * 2 >= total)
+        };
+        let result = self.context.decode(&stop);
+        let counters = &self.shared.counters;
+        Counters::add(&counters.steps, 1);
+        let us = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Counters::add(&counters.compute_us, us);
+        result
+    }
+
+    fn finish_answers(&mut self, rows: &[(usize, usize)]) {
+        for slot in &mut self.slots {
+            if let Some(Occupant::Answer(sequence)) = &mut slot.occupant {
+                sequence.finish_step(&mut slot.held);
+            }
+        }
+        #[cfg(test)]
+        self.note(rows);
+        let drawn = self.draw(rows);
+        for ((slot, _), drawn) in rows.iter().zip(drawn) {
+            Counters::add(&self.shared.counters.completion_tokens, 1);
+            let model = self.context.model();
+            let sequence = self.slots[*slot].answer().expect("it has a row");
+            let Some(end) = sequence.advance(drawn, model) else {
+                sequence.outbox().flush();
+                continue;
+            };
+            if let Some(Occupant::Answer(sequence)) = self.slots[*slot].occupant.take() {
+                let (outbox, usage) = sequence.end(end);
+                self.end(outbox, usage);
+            }
+        }
+    }
+
+    /// Draws from all rows, on several threads where that takes long enough to be felt.
+    fn draw(&mut self, rows: &[(usize, usize)]) -> Vec<Result<Drawn, ConstraintError>> {
+        let numbers: Vec<usize> = rows.iter().map(|(_, row)| *row).collect();
+        let Some(logits) = self.context.logits(&numbers) else {
+            return rows.iter().map(|_| Err(ConstraintError::Stuck)).collect();
+        };
+        let mut sequences: Vec<&mut Sequence> = Vec::with_capacity(rows.len());
+        let mut wanted = rows.iter().map(|(slot, _)| *slot).peekable();
+        for (at, slot) in self.slots.iter_mut().enumerate() {
+            if wanted.next_if_eq(&at).is_some() {
+                sequences.extend(slot.answer());
+            }
+        }
+        let mut work: Vec<_> = sequences.into_iter().zip(logits).collect();
+        let costly = work.iter().filter(|(sequence, _)| sequence.is_costly()).count();
+        let threads = usize::from(self.running.plan.threads).min(costly);
+        if threads < 2 {
+            return work.iter_mut().map(|(sequence, row)| sequence.draw().next(row)).collect();
+        }
+        let each = work.len().div_ceil(threads);
+        thread::scope(|scope| {
+            let parts: Vec<_> = work
+                .chunks_mut(each)
+                .map(|part| {
+                    scope.spawn(|| {
+                        let draw = |(sequence, row): &mut (&mut Sequence, &mut [f32])| {
+                            sequence.draw().next(row)
+                        };
+                        part.iter_mut().map(draw).collect::<Vec<_>>()
+                    })
+                })
+                .collect();
+            let join = |part: thread::ScopedJoinHandle<'_, _>| match part.join() {
+                Ok(drawn) => drawn,
+                Err(panic) => std::panic::resume_unwind(panic),
+            };
+            parts.into_iter().flat_map(join).collect()
+        })
+    }
+
+    /// Puts all that took part back to where it was before the step, or refuses it where that is
+    /// not possible.
+    fn give_up_answers(&mut self, error: DecodeError) {
+        for slot in 0..self.slots.len() {
+            if self.slots[slot].answer().is_some_and(|sequence| sequence.share() > 0) {
+                let held = self.slots[slot].held.len();
+                let is_back = error == DecodeError::Aborted && self.cut(slot, held);
+                if !is_back {
+                    self.fail(slot, error);
+                }
+            }
+        }
+    }
+
+    fn give_up_vectors(&mut self, error: DecodeError) {
+        for slot in 0..self.slots.len() {
+            let Some(vectors) = self.slots[slot].vectors().filter(|v| v.share() > 0) else {
+                continue;
+            };
+            let read = u32::try_from(vectors.leave_step()).expect("positions fit the context");
+            let is_back = error == DecodeError::Aborted && self.context.cut(number(slot), read);
+            if !is_back {
+                self.fail(slot, error);
+            }
+        }
+    }
+
+    fn fail(&mut self, slot: usize, error: DecodeError) {
+        tracing::warn!(?error, "a step of the model failed");
+        self.forget(slot);
+        let words = "the model failed to compute";
+        self.refuse(slot, Refusal::new(RefusalCode::ProviderFailed, words));
+    }
+
+    /// Reads some more of the texts that become vectors. False when there are none.
+    pub(super) fn vector_step(&mut self) -> bool {
+        self.context.clear_batch();
+        let is_whole = self.running.is_read_whole;
+        let mut room =
+            if is_whole { self.running.plan.step_tokens as usize } else { VECTOR_STEP_TOKENS_MAX };
+        // Who could not take part last time is first.
+        let count = self.slots.len();
+        let mut shares = vec![0; count];
+        for slot in (0..count).map(|n| (self.turn + n) % count) {
+            let Some(vectors) = self.slots[slot].vectors() else {
+                continue;
+            };
+            vectors.leave_step();
+            let left = vectors.input_left();
+            if vectors.has_room() && (!is_whole || left <= room) {
+                shares[slot] = left.min(room);
+                room -= shares[slot];
+            }
+        }
+        if shares.iter().all(|share| *share == 0) {
+            return false;
+        }
+        self.turn = (self.turn + 1) % count;
+        for (slot, share) in shares.iter().enumerate().filter(|(_, share)| **share > 0) {
+            let row = self.context.batch_tokens();
+            let Some(Occupant::Vectors(vectors)) = &mut self.slots[slot].occupant else {
+                continue;
+            };
+            let (tokens, first) = vectors.begin_step(*share, row);
+            for (token, position) in tokens.iter().zip(first..) {
+                let position = i32::try_from(position).expect("positions fit the context");
+                self.context.push(*token, position, number(slot), true);
+            }
+        }
+        self.context.set_vectors(true);
+        let result = self.compute();
+        match result {
+            Ok(()) => self.finish_vectors(&shares),
+            Err(error) => self.give_up_vectors(error),
+        }
+        self.context.set_vectors(false);
+        true
+    }
+
+    fn finish_vectors(&mut self, shares: &[usize]) {
+        for (slot, share) in shares.iter().enumerate().filter(|(_, share)| **share > 0) {
+            Counters::add(&self.shared.counters.prompt_tokens, *share as u64);
+            let Some(Occupant::Vectors(vectors)) = &mut self.slots[slot].occupant else {
+                continue;
+            };
+            let Ok(is_through) = vectors.finish_step(&mut self.context, number(slot)) else {
+                self.fail(slot, DecodeError::Failed(0));
+                continue;
+            };
+            vectors.outbox().flush();
+            let is_last = vectors.input_left() == 0;
+            if is_through {
+                self.forget(slot);
+            }
+            if is_last && let Some(Occupant::Vectors(vectors)) = self.slots[slot].occupant.take() {
+                let (outbox, usage) = vectors.end();
+                self.end(outbox, usage);
+            }
+        }
+    }
+}
