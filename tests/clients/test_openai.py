@@ -379,7 +379,6 @@ def test_grammar(client):
     assert answer.message.content in ("yes", "no")
 
 
-@needs("constrained")
 def test_a_schema_that_is_none(client):
     bad = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}}
     with pytest.raises(openai.BadRequestError) as caught:
@@ -497,7 +496,6 @@ def test_embeddings(client):
     assert len(embed(input="short", dimensions=8).data[0].embedding) == 8
 
 
-@needs("embeddings")
 def test_embeddings_of_nothing(client):
     with pytest.raises(openai.BadRequestError) as caught:
         client.embeddings.create(model=EMBED_MODEL, input=[])
