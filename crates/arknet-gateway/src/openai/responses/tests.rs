@@ -221,8 +221,8 @@ fn text(text: &str) -> Reply {
     Reply::Text { text: text.into(), tokens: 1 }
 }
 
-#[test]
-fn events_come_in_openais_order() {
+/// Thoughts, words and a call.
+fn all_kinds() -> Vec<Reply> {
     let call = |id: Option<&str>, arguments: &str| {
         Reply::ToolCall(ToolCallPiece {
             index: 0,
@@ -238,7 +238,7 @@ fn events_come_in_openais_order() {
         logprob: -0.5,
         top: vec![Alternative { token: 1, bytes: b"a".into(), logprob: -0.5 }],
     };
-    let replies = [
+    vec![
         Reply::Reasoning { text: "hm".into(), tokens: 1 },
         Reply::Logprobs(vec![likely]),
         text("a"),
@@ -246,8 +246,12 @@ fn events_come_in_openais_order() {
         call(Some("i"), ""),
         call(None, "{}"),
         Reply::Done { finish: FinishReason::ToolCalls, usage: USAGE },
-    ];
-    let all = events(&mut Events::new(frame(r#""input":"hi""#), 1000, None), replies);
+    ]
+}
+
+#[test]
+fn events_come_in_openais_order() {
+    let all = events(&mut Events::new(frame(r#""input":"hi""#), 1000, None), all_kinds());
     let names: Vec<&str> = all.iter().map(|event| event["type"].as_str().unwrap()).collect();
     assert_eq!(
         names,
@@ -274,6 +278,11 @@ fn events_come_in_openais_order() {
             "response.completed",
         ]
     );
+}
+
+#[test]
+fn events_have_openais_shape() {
+    let all = events(&mut Events::new(frame(r#""input":"hi""#), 1000, None), all_kinds());
     let likely = json!([{"token": "a", "bytes": [97], "logprob": -0.5, "top_logprobs": [{"token": "a", "bytes": [97], "logprob": -0.5}]}]);
     let message = json!({"id": "msg_1f01", "type": "message", "status": "completed", "role": "assistant", "content": [{"type": "output_text", "text": "ab", "annotations": [], "logprobs": likely}]});
     let called = json!({"id": "fc_1f02", "type": "function_call", "status": "completed", "call_id": "i", "name": "f", "arguments": "{}"});
