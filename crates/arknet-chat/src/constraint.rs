@@ -146,12 +146,14 @@ impl Constraint {
                 let open = self.reasoning.as_ref().map_or("", |r| r.open.as_str()).as_bytes();
                 let room = LEAD_BYTES_MAX.saturating_sub(written.len());
                 let before = written.trim_ascii_start();
+                let rest = open.strip_prefix(before).unwrap_or_default();
                 mask.add(&self.vocabulary, |text| {
-                    let joined = [before, text].concat();
-                    let joined = joined.trim_ascii_start();
-                    text.len() <= room.max(open.len())
-                        && (open.starts_with(joined) && text.len() <= room
-                            || joined.starts_with(open))
+                    let begun = if before.is_empty() { text.trim_ascii_start() } else { text };
+                    let fits = text.len() <= room;
+                    (fits && rest.starts_with(begun))
+                        || (!rest.is_empty()
+                            && begun.starts_with(rest)
+                            && begun.len() == text.len())
                 });
                 Ok(mask)
             }

@@ -41,6 +41,8 @@ pub const SCHEMA_PROPERTIES_MAX: usize = 1_000;
 pub const SCHEMA_CHAIN_MAX: usize = 4_000;
 /// Rules of a grammar in llama.cpp's notation.
 pub const GRAMMAR_RULES_MAX: usize = 1_000;
+/// Characters of a rule in such a grammar, with the rules it uses and all repetitions written out.
+pub const GRAMMAR_WORD_SIZE_MAX: u64 = 200_000;
 /// Bytes of stack while a constraint is made. Only what is used of it is taken.
 pub const CONSTRAINT_STACK_BYTES: usize = 128 * 1024 * 1024;
 /// Steps to build the automata of one constraint.
@@ -48,7 +50,7 @@ pub const CONSTRAINT_BUILD_FUEL: u64 = 600_000;
 /// Steps of the automata for one token.
 pub const CONSTRAINT_STEP_FUEL: u64 = 200_000;
 /// Items of the parser for one token.
-pub const CONSTRAINT_STEP_ITEMS_MAX: usize = 50_000;
+pub const CONSTRAINT_STEP_ITEMS_MAX: usize = 100_000;
 /// Items of the parser in one position.
 pub const CONSTRAINT_ROW_ITEMS_MAX: usize = 2_000;
 /// States of the automata of one constraint, of one or two kilobytes each.

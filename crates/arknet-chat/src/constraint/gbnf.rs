@@ -4,12 +4,13 @@
 //! as many characters as it can. Words are what makes it fast. So whatever is regular becomes one
 //! word (a terminal): every rule that does not lead back to itself, and in the other rules each run
 //! of such parts. Where a word could swallow what belongs to the next one, every character becomes a
-//! word of its own: slower, and always right.
+//! word of its own: slower, and right.
 
 mod overlap;
 mod parser;
 
 use super::{ConstraintError, calls::quoted};
+use crate::limits::GRAMMAR_WORD_SIZE_MAX;
 
 /// A part of a rule.
 #[derive(Clone, Debug)]
@@ -28,18 +29,26 @@ enum Node {
 /// Translates a grammar.
 pub(super) fn to_lark(text: &str) -> Result<String, ConstraintError> {
     let (rules, root) = parser::parse(text)?;
-    let regular = regular(&rules);
-    let in_words: Vec<Node> = rules
-        .iter()
-        .zip(&regular)
-        .map(|(rule, is_regular)| if *is_regular { rule.clone() } else { words(rule, &regular) })
-        .collect();
-    Ok(if overlap::is_safe(&in_words, &regular) {
-        write(&in_words, root, &regular)
-    } else {
-        let by_character: Vec<Node> = rules.iter().map(characters).collect();
-        write(&by_character, root, &vec![false; rules.len()])
-    })
+    check_size(&rules)?;
+    // Most often what could swallow too much is white space, which many rules end with.
+    let empty = overlap::may_be_empty(&rules);
+    for apart in [&vec![false; rules.len()], &empty] {
+        let (regular, _) = regular(&rules, apart);
+        let in_words: Vec<Node> = rules
+            .iter()
+            .enumerate()
+            .map(|(at, rule)| match (regular[at], apart[at]) {
+                (true, _) => rule.clone(),
+                (false, true) => characters(rule),
+                (false, false) => words(rule, &regular),
+            })
+            .collect();
+        if overlap::is_safe(&in_words, &regular) {
+            return Ok(write(&in_words, root, &regular));
+        }
+    }
+    let by_character: Vec<Node> = rules.iter().map(characters).collect();
+    Ok(write(&by_character, root, &vec![false; rules.len()]))
 }
 
 /// A rule that leads back to itself, with its regular parts as words.
@@ -99,22 +108,25 @@ fn is_regular(node: &Node, regular: &[bool]) -> bool {
     used.into_iter().all(|rule| regular[rule])
 }
 
-/// Which rules do not lead back to themselves, nor to one that does.
-fn regular(rules: &[Node]) -> Vec<bool> {
+/// Which rules do not lead back to themselves, nor to one that does or is to be kept apart.
+/// Also in which order they use each other, those that use none first.
+fn regular(rules: &[Node], apart: &[bool]) -> (Vec<bool>, Vec<usize>) {
     let mut users: Vec<Vec<usize>> = vec![vec![]; rules.len()];
     let mut open = vec![0_usize; rules.len()];
     for (at, rule) in rules.iter().enumerate() {
         let mut used = Vec::new();
         references(rule, &mut used);
-        open[at] = used.len();
+        open[at] = used.len() + usize::from(apart[at]);
         for other in used {
             users[other].push(at);
         }
     }
     let mut is_regular = vec![false; rules.len()];
+    let mut order = Vec::new();
     let mut ready: Vec<usize> = (0..rules.len()).filter(|at| open[*at] == 0).collect();
     while let Some(at) = ready.pop() {
         is_regular[at] = true;
+        order.push(at);
         for user in &users[at] {
             open[*user] -= 1;
             if open[*user] == 0 {
@@ -122,7 +134,37 @@ fn regular(rules: &[Node]) -> Vec<bool> {
             }
         }
     }
-    is_regular
+    (is_regular, order)
+}
+
+/// Refuses words that would be too large, written out. Rules that double each other make them so.
+fn check_size(rules: &[Node]) -> Result<(), ConstraintError> {
+    let (_, order) = regular(rules, &vec![false; rules.len()]);
+    let mut sizes = vec![1_u64; rules.len()];
+    for at in order {
+        sizes[at] = size(&rules[at], &sizes);
+        if sizes[at] > GRAMMAR_WORD_SIZE_MAX {
+            let words = "the grammar is too large when its rules are written out";
+            return Err(ConstraintError::TooComplex(words.into()));
+        }
+    }
+    Ok(())
+}
+
+fn size(node: &Node, sizes: &[u64]) -> u64 {
+    match node {
+        Node::Literal(text) => text.len() as u64,
+        Node::Class(..) => 1,
+        Node::Rule(number) => sizes[*number],
+        Node::Sequence(parts) | Node::Either(parts) => {
+            parts.iter().fold(0, |sum, part| sum.saturating_add(size(part, sizes)))
+        }
+        Node::Repeat(part, least, most) => {
+            // Without an end, the last one is repeated in place.
+            size(part, sizes).saturating_mul(most.unwrap_or(*least).max(1))
+        }
+        Node::Word(part) => size(part, sizes),
+    }
 }
 
 fn references(node: &Node, found: &mut Vec<usize>) {

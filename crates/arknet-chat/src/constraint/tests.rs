@@ -434,6 +434,16 @@ fn grammars_of_llama_cpp_are_followed() {
 }
 
 #[test]
+fn grammars_are_read_in_words_where_that_is_right() {
+    let greedy = "root ::= [a-z]+ root? \"b\"";
+    for (grammar, in_words) in [(JSON_GBNF, true), (ARITHMETIC_GBNF, true), (greedy, false)] {
+        let lark = gbnf::to_lark(grammar).unwrap();
+        assert_eq!(lark.contains("W0: "), in_words, "{lark}");
+    }
+    assert!(fits(&constraint(&Format::Gbnf(greedy.into())), "xbb"));
+}
+
+#[test]
 fn what_is_wrong_is_said_without_what_was_written() {
     let gbnf = |text: &str| Format::Gbnf(text.into());
     let schema = |text: &str| Format::JsonSchema(text.into());
@@ -640,4 +650,14 @@ fn a_vocabulary_that_makes_no_sense_is_refused() {
     let odd =
         vec![vec![0xff, b'[', b'1', b']'], vec![b'x'; 2000], vec![], b"a".to_vec(), b"a".to_vec()];
     assert_eq!(build(odd, &[2, 3, 4], &[4]), Ok(()));
+}
+
+#[test]
+fn everything_may_go_to_another_thread() {
+    fn check<T: Send>() {}
+    fn check_shared<T: Send + Sync>() {}
+    check::<Constraint>();
+    check::<crate::AnswerParser>();
+    check_shared::<Vocabulary>();
+    check_shared::<crate::ChatTemplate>();
 }

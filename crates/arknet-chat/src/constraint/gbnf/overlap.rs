@@ -69,28 +69,40 @@ struct Edges {
     first: Set,
     /// Characters that, after a complete match, a longer one could go on with.
     more: Set,
+    /// All characters it may hold.
+    all: Set,
     /// Whether somewhere inside a word could swallow what belongs to the next one.
     clash: bool,
 }
 
 /// Whether following the words as long as they go follows the grammar.
 pub(super) fn is_safe(rules: &[Node], regular: &[bool]) -> bool {
+    settle(rules, regular).is_some_and(|known| known.iter().all(|edges| !edges.clash))
+}
+
+/// Which rules may be nothing at all. None where that takes too long to say.
+pub(super) fn may_be_empty(rules: &[Node]) -> Vec<bool> {
+    match settle(rules, &vec![true; rules.len()]) {
+        Some(known) => known.iter().map(|edges| edges.may_be_empty).collect(),
+        None => vec![false; rules.len()],
+    }
+}
+
+/// The edges of all rules: what they begin with depends on other rules.
+fn settle(rules: &[Node], regular: &[bool]) -> Option<Vec<Edges>> {
     let mut known = vec![Edges::default(); rules.len()];
     for _ in 0..ROUNDS_MAX {
         let mut is_stable = true;
         for (at, rule) in rules.iter().enumerate() {
             let edges = edges(rule, regular[at], &known);
-            if edges.clash {
-                return false;
-            }
             is_stable &= edges == known[at];
             known[at] = edges;
         }
         if is_stable {
-            return true;
+            return Some(known);
         }
     }
-    false
+    None
 }
 
 fn edges(node: &Node, in_word: bool, known: &[Edges]) -> Edges {
@@ -100,11 +112,13 @@ fn edges(node: &Node, in_word: bool, known: &[Edges]) -> Edges {
             Edges {
                 may_be_empty: first.is_none(),
                 first: Set::of(first.as_slice(), false),
+                all: Set(text.chars().map(|c| (u32::from(c), u32::from(c))).collect()).in_order(),
                 ..Edges::default()
             }
         }
         Node::Class(ranges, negated) => {
-            Edges { first: Set::of(ranges, *negated), ..Edges::default() }
+            let first = Set::of(ranges, *negated);
+            Edges { all: first.clone(), first, ..Edges::default() }
         }
         Node::Rule(number) => known[*number].clone(),
         Node::Word(part) => edges(part, true, known),
@@ -142,7 +156,9 @@ fn follow(a: Edges, b: Edges, in_word: bool) -> Edges {
             more.add(&b.first);
         }
     }
-    Edges { may_be_empty: a.may_be_empty && b.may_be_empty, first, more, clash }
+    let mut all = a.all;
+    all.add(&b.all);
+    Edges { may_be_empty: a.may_be_empty && b.may_be_empty, first, more, all, clash }
 }
 
 fn either(parts: &[Node], in_word: bool, known: &[Edges]) -> Edges {
@@ -151,7 +167,8 @@ fn either(parts: &[Node], in_word: bool, known: &[Edges]) -> Edges {
         let one = edges(part, in_word, known);
         // Of two options that begin alike, one may be the beginning of the other.
         if in_word && (all.first.meets(&one.first)) {
-            all.more.add(&Set(vec![(0, u32::MAX)]));
+            all.more.add(&all.all.clone());
+            all.more.add(&one.all);
         }
         if in_word && one.may_be_empty {
             all.more.add(&all.first.clone());
@@ -162,6 +179,7 @@ fn either(parts: &[Node], in_word: bool, known: &[Edges]) -> Edges {
         all.may_be_empty |= one.may_be_empty;
         all.first.add(&one.first);
         all.more.add(&one.more);
+        all.all.add(&one.all);
         all.clash |= one.clash;
     }
     all
