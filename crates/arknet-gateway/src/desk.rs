@@ -25,7 +25,8 @@ use tracing::Instrument;
 
 use crate::{
     Answer, ApiError, Ask, Dispatch, KeyError, Keys, Limits, ListedModel, Observer, Options, Pass,
-    Right, body,
+    Right,
+    body::{self, Hold},
     dialect::Dialect,
     encode::Encode,
     flow::{Begun, Flow},
@@ -55,6 +56,7 @@ pub(crate) struct Desk {
     pub(crate) opened: u64,
     /// Answers that others can go on from.
     pub(crate) shelf: Arc<Shelf>,
+    hold: Hold,
     keys: Option<Arc<dyn Keys>>,
     free: Pass,
     /// Tells keys apart without keeping them.
@@ -69,6 +71,7 @@ impl Desk {
             observer: options.observer,
             opened: unix_seconds(),
             shelf: Arc::new(Shelf::new(&options.limits)),
+            hold: Hold::new(&options.limits),
             owners: RandomState::new(),
             limits: options.limits,
             keys: options.keys,
@@ -153,7 +156,8 @@ where
         let (parts, body) = request.into_parts();
         let pass = desk.admit(&parts.headers)?;
         trail.admitted(Arc::clone(&pass));
-        let body = body::read(&parts.headers, body, &desk.limits).await?;
+        // What was read goes on to the model and is held until somebody answers.
+        let (body, _room) = body::read(&parts.headers, body, &desk.limits, &desk.hold).await?;
         trail.received(body.len());
         handle(Call { desk, id, parts, pass, trail: Arc::clone(&trail) }, body).await
     };

@@ -56,7 +56,7 @@ impl Gathered {
     }
 
     /// Adds a reply that is not an end.
-    fn add(&mut self, reply: Reply) -> Result<(), Refusal> {
+    pub(crate) fn add(&mut self, reply: Reply) -> Result<(), Refusal> {
         match reply {
             // Most answers are one piece.
             Reply::Text { text, .. } if self.text.is_empty() => self.text = text,

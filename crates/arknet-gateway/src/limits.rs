@@ -47,6 +47,9 @@ pub struct Limits {
     pub head_read_ms: u64,
     /// Bytes of a request body.
     pub body_bytes_max: usize,
+    /// Bytes of all large request bodies that are held at once; a request beyond is told to come
+    /// again. Those of 64 KiB and less do not count.
+    pub large_bodies_bytes_max: usize,
     /// How long a client may take to send a request body.
     pub body_read_ms: u64,
     /// How long a client may leave an answer lying without taking a byte of it.
@@ -75,6 +78,7 @@ impl Default for Limits {
             head_bytes_max: 64 * 1024,
             head_read_ms: 30_000,
             body_bytes_max: 16 * 1024 * 1024,
+            large_bodies_bytes_max: 512 * 1024 * 1024,
             body_read_ms: 30_000,
             write_stall_ms: 60_000,
             answer_bytes_max: 16 * 1024 * 1024,

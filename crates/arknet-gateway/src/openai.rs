@@ -26,4 +26,6 @@ pub use vectors::{EmbeddingsAsked, RerankAsked, embeddings, embeddings_json, rer
 #[cfg(test)]
 mod answer_tests;
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod tests;

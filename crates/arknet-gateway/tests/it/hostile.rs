@@ -290,6 +290,35 @@ async fn a_hundred_megabytes_are_refused_and_the_client_hears_why() {
 }
 
 #[tokio::test]
+async fn large_bodies_share_a_bounded_room() {
+    let limits = Limits { large_bodies_bytes_max: 256 * 1024, ..Limits::default() };
+    let door = Door::with(limits).await;
+    let large = |bytes: usize| chat("stuck", "").replace("one two", &"x".repeat(bytes));
+    let mut first = door.client().await;
+    first.send(post("/v1/chat/completions", &large(150_000))).await;
+    while door.script.last.lock().unwrap().is_none() {
+        tokio::task::yield_now().await;
+    }
+    let mut second = door.client().await;
+    let response = second.post("/v1/chat/completions", &large(150_000)).await;
+    assert_eq!(response.status, 429);
+    assert!(response.header("retry-after").is_some());
+    // Small ones are none of it.
+    let mut third = door.client().await;
+    assert_eq!(third.post("/v1/chat/completions", &chat("arknet/tiny", "")).await.status, 200);
+    drop(first);
+    door.dropped().await;
+    loop {
+        let body = large(150_000).replace("stuck", "refuse/not_permitted");
+        let mut client = door.client().await;
+        match client.post("/v1/chat/completions", &body).await.status {
+            403 => break,
+            status => assert_eq!(status, 429, "the room is free again, soon"),
+        }
+    }
+}
+
+#[tokio::test]
 async fn who_stops_reading_is_given_up() {
     let door = Door::with(Limits { write_stall_ms: 50, ..Limits::default() }).await;
     let mut client = door.client().await;
