@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -26,6 +26,7 @@ pub(crate) struct Connection {
 pub(crate) struct Timing {
     pub(crate) first_byte: Duration,
     pub(crate) total: Duration,
+    pub(crate) status: u16,
     pub(crate) body: Vec<u8>,
 }
 
@@ -40,8 +41,21 @@ impl Connection {
             "{{\"model\":\"{model}\",\"max_tokens\":{max_tokens},\"stream\":{stream},\
              \"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}"
         );
+        Self::post(address, "/v1/chat/completions", &body).await
+    }
+
+    /// A connection that asks for this path.
+    pub(crate) async fn get(address: SocketAddr, path: &str) -> anyhow::Result<Self> {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n\r\n");
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, request: request.into_bytes(), buffer: vec![0; 64 * 1024] })
+    }
+
+    /// A connection that sends this body to this path.
+    pub(crate) async fn post(address: SocketAddr, path: &str, body: &str) -> anyhow::Result<Self> {
         let request = format!(
-            "POST /v1/chat/completions HTTP/1.1\r\nhost: {address}\r\n\
+            "POST {path} HTTP/1.1\r\nhost: {address}\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         );
@@ -50,8 +64,30 @@ impl Connection {
         Ok(Self { stream, request: request.into_bytes(), buffer: vec![0; 64 * 1024] })
     }
 
-    /// Sends the request and reads the whole answer.
+    /// Sends the request and reads the whole answer, which must be a good one.
     pub(crate) async fn send(&mut self) -> anyhow::Result<Timing> {
+        let timing = self.exchange().await?;
+        let body = || String::from_utf8_lossy(&timing.body);
+        ensure!(timing.status == 200, "{}: {}", timing.status, body());
+        Ok(timing)
+    }
+
+    /// Sends the request, reads so many bytes of the answer and goes away.
+    pub(crate) async fn leave_after(mut self, bytes: usize) -> anyhow::Result<()> {
+        self.stream.write_all(&self.request).await?;
+        let mut left = bytes;
+        while left > 0 {
+            let read = self.stream.read(&mut self.buffer).await?;
+            if read == 0 {
+                break;
+            }
+            left = left.saturating_sub(read);
+        }
+        Ok(())
+    }
+
+    /// Sends the request and reads the whole answer, whatever it is.
+    pub(crate) async fn exchange(&mut self) -> anyhow::Result<Timing> {
         let began = Instant::now();
         self.stream.write_all(&self.request).await?;
         let mut answer = Vec::with_capacity(1024);
@@ -61,28 +97,27 @@ impl Connection {
             ensure!(read > 0, "the gateway closed the connection");
             first_byte.get_or_insert_with(|| began.elapsed());
             answer.extend_from_slice(&self.buffer[..read]);
-            if let Some(body) = complete(&answer)? {
+            if let Some((status, body)) = complete(&answer)? {
                 let body = body.to_vec();
                 let first_byte = first_byte.unwrap_or_default();
-                return Ok(Timing { first_byte, total: began.elapsed(), body });
+                return Ok(Timing { first_byte, total: began.elapsed(), status, body });
             }
         }
     }
 }
 
-/// The body of an answer that is all there.
-fn complete(answer: &[u8]) -> anyhow::Result<Option<&[u8]>> {
+/// Status and body of an answer that is all there.
+fn complete(answer: &[u8]) -> anyhow::Result<Option<(u16, &[u8])>> {
     let Some(head_end) = answer.windows(4).position(|w| w == b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(&answer[..head_end])?;
     let body = &answer[head_end + 4..];
-    if !head.starts_with("HTTP/1.1 200") {
-        bail!("{}: {}", head.lines().next().unwrap_or(""), String::from_utf8_lossy(body));
-    }
+    let status = head.split(' ').nth(1).context("no status")?.parse()?;
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-    match length {
-        Some(length) => Ok((body.len() >= length.trim().parse()?).then_some(body)),
-        None => Ok(body.ends_with(b"0\r\n\r\n").then_some(body)),
-    }
+    let is_whole = match length {
+        Some(length) => body.len() >= length.trim().parse()?,
+        None => body.ends_with(b"0\r\n\r\n"),
+    };
+    Ok(is_whole.then_some((status, body)))
 }
 
 /// Latencies of many requests.

@@ -4,6 +4,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
 
 mod load;
+mod mixed;
 mod nodes;
 mod provider;
 
@@ -13,8 +14,8 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use arknet_engine::Provider;
-use arknet_types::{InferRequest, Input, Message, ModelName, Reply, Role, Sampling};
+use arknet_provider::Provider;
+use arknet_types::{Chat, InferRequest, Input, Message, ModelName, Reply, Role};
 use load::{Connection, percentile};
 use nodes::NodeProcess;
 use provider::{BenchProvider, INSTANT, PACE, PACED};
@@ -28,8 +29,14 @@ fn main() -> anyhow::Result<()> {
         Some("node") => nodes::run(&arguments[1..]),
         Some("latency") => runtime()?.block_on(latency()),
         Some("soak") => runtime()?.block_on(soak()),
+        Some("mixed") => {
+            let seconds = arguments.get(1).map_or(Ok(600), |text| text.parse())?;
+            runtime()?.block_on(mixed::run(Duration::from_secs(seconds)))
+        }
         None => runtime()?.block_on(bench()),
-        Some(other) => anyhow::bail!("{other}: the arguments are latency and soak"),
+        Some(other) => {
+            anyhow::bail!("{other}: the arguments are latency, mixed [SECONDS] and soak")
+        }
     }
 }
 
@@ -206,14 +213,11 @@ async fn soak() -> anyhow::Result<()> {
 
 /// The provider without anything around it.
 async fn direct(requests: usize) -> Vec<Duration> {
-    let provider = BenchProvider;
-    let request = InferRequest {
-        model: ModelName::new(INSTANT).expect("the name is valid"),
-        input: Input::Chat(vec![Message { role: Role::User, content: "Hello".into() }]),
-        max_tokens: Some(1),
-        stop: vec![],
-        sampling: Sampling::default(),
-    };
+    let provider = BenchProvider::new();
+    let model = ModelName::new(INSTANT).expect("the name is valid");
+    let chat = Chat::new(vec![Message::new(Role::User, "Hello")]);
+    let request =
+        InferRequest { max_tokens: Some(1), ..InferRequest::new(model, Input::Chat(chat)) };
     let mut latencies = Vec::with_capacity(requests);
     for _ in 0..requests {
         let began = Instant::now();

@@ -8,8 +8,8 @@ use std::{
 };
 
 use anyhow::Context;
-use arknet_engine::Provider;
 use arknet_node::{Config, DataDir, Node, Role, Status};
+use arknet_provider::Provider;
 
 use crate::provider::BenchProvider;
 
@@ -70,7 +70,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let data = DataDir::open(Some(PathBuf::from(directory)))?;
     let config = config(role.parse()?, transport, seed);
     let providers: Vec<Arc<dyn Provider>> =
-        if config.plays(Role::Compute) { vec![Arc::new(BenchProvider)] } else { vec![] };
+        if config.plays(Role::Compute) { vec![Arc::new(BenchProvider::new())] } else { vec![] };
     tokio::runtime::Runtime::new()?.block_on(async {
         let node = Node::start_with(&data, config, providers).await?;
         node.wait_listening(std::time::Duration::from_secs(5)).await;

@@ -1,11 +1,13 @@
 //! Providers that cost nothing, so that what is measured is the way to them.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use arknet_engine::{Generation, ModelInfo, Provider};
-use arknet_types::{FinishReason, InferRequest, ModelDigest, ModelName, Refusal, Reply, Usage};
+use arknet_provider::{Generation, ModelDetails, ModelInfo, Models, Provider};
+use arknet_types::{
+    Capabilities, FinishReason, InferRequest, ModelDigest, ModelName, Refusal, Reply, Usage,
+};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{Instant, sleep_until},
 };
 
@@ -18,22 +20,33 @@ pub(crate) const PACE: Duration = Duration::from_millis(20);
 
 const SLOTS: u16 = 1024;
 
-pub(crate) struct BenchProvider;
+pub(crate) struct BenchProvider {
+    models: Models,
+}
 
-impl Provider for BenchProvider {
-    fn models(&self) -> Vec<ModelInfo> {
+impl BenchProvider {
+    pub(crate) fn new() -> Self {
         let info = |name: &str, digest| ModelInfo {
             name: ModelName::new(name).expect("the names are valid"),
-            digest: ModelDigest([digest; 32]),
+            digest: Some(ModelDigest([digest; 32])),
+            capabilities: Capabilities::GENERATE,
             context_tokens: 8192,
             slots: SLOTS,
+            details: ModelDetails::default(),
         };
-        vec![info(INSTANT, 1), info(PACED, 2)]
+        let models: Arc<[ModelInfo]> = Arc::new([info(INSTANT, 1), info(PACED, 2)]);
+        Self { models: watch::channel(models).1 }
+    }
+}
+
+impl Provider for BenchProvider {
+    fn models(&self) -> Models {
+        self.models.clone()
     }
 
     fn generate(&self, request: InferRequest) -> Result<Generation, Refusal> {
         let tokens = request.max_tokens.unwrap_or(1);
-        let usage = Usage { prompt_tokens: 1, completion_tokens: tokens };
+        let usage = Usage { prompt_tokens: 1, completion_tokens: tokens, ..Usage::default() };
         let done = Reply::Done { finish: FinishReason::Length, usage };
         if request.model.as_str() == INSTANT {
             let (sender, replies) = mpsc::channel(tokens as usize + 1);

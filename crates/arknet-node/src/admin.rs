@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, serving::Serving};
+use crate::{Config, scrape::Scrape, serving::Serving};
 
 /// What a node says of itself.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -57,8 +57,10 @@ pub struct Status {
 pub struct ServedModel {
     /// What it is called.
     pub name: String,
-    /// SHA-256 of its file.
-    pub digest: String,
+    /// SHA-256 of its file; none where the file is not known, as behind a hosted service.
+    pub digest: Option<String>,
+    /// What it can do.
+    pub capabilities: Vec<String>,
     /// Tokens of input and answer together.
     pub context_tokens: u32,
     /// Requests served at once.
@@ -96,13 +98,16 @@ pub(crate) struct Admin {
     pub(crate) gateway: Option<SocketAddr>,
     pub(crate) mesh: Mesh,
     pub(crate) serving: Serving,
+    pub(crate) scrape: Arc<Scrape>,
 }
 
 impl Admin {
     pub(crate) fn status(&self) -> Status {
-        let models = self.serving.models().map(|served| ServedModel {
+        let served = self.serving.models();
+        let models = served.values().map(|served| ServedModel {
             name: served.info.name.to_string(),
-            digest: served.info.digest.to_string(),
+            digest: served.info.digest.map(|digest| digest.to_string()),
+            capabilities: served.info.capabilities.names().map(Into::into).collect(),
             context_tokens: served.info.context_tokens,
             slots: served.info.slots,
             slots_free: *served.slots_free().borrow(),
@@ -176,10 +181,15 @@ pub(crate) async fn serve(
     let router = Router::new()
         .route("/health", get(async || Json(serde_json::json!({ "status": "ok" }))))
         .route("/status", get(async |State(admin): State<Arc<Admin>>| Json(admin.status())))
+        .route("/metrics", get(metrics))
         .route("/peers", get(async |State(admin): State<Arc<Admin>>| Json(admin.peers())))
         .layer(middleware::from_fn(guard))
         .with_state(admin);
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, arknet_gateway::METRICS_CONTENT_TYPE)], admin.scrape.text().await)
 }
 
 /// Lets pass only what a program on this machine asks under a loopback name.

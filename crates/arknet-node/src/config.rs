@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use arknet_types::{Atoms, ModelName, NetworkId, PublicKey};
+use arknet_types::{Atoms, ModelName, NetworkId, Profile, PublicKey};
 use serde::{Deserialize, Serialize};
 
 /// The file name of the configuration in the data directory.
@@ -64,6 +64,8 @@ pub struct Config {
     pub gateway: Gateway,
     /// The connections to other nodes.
     pub mesh: MeshSection,
+    /// Where traces go.
+    pub telemetry: Telemetry,
 }
 
 /// The section `[mesh]`.
@@ -86,8 +88,16 @@ pub struct MeshSection {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Gateway {
-    /// Address and port; loopback only, as there are no keys yet.
+    /// Address and port. On anything but loopback every request needs an API key.
     pub listen: SocketAddr,
+    /// Ask for an API key on loopback too.
+    pub require_key: bool,
+    /// Serve everybody who reaches an address that is not loopback, without a key.
+    pub danger_no_keys: bool,
+    /// Host names under which the gateway may be addressed, beside loopback and its own address.
+    pub allowed_hosts: Vec<String>,
+    /// Origins (https://chat.example) whose web pages may use the gateway; none by default.
+    pub allowed_origins: Vec<String>,
     /// What the requests of this gateway may cost in a day, in atoms; 0 uses free peers only.
     pub spending_cap_atoms: u64,
 }
@@ -122,15 +132,63 @@ pub struct Compute {
     /// Threads for the engine; one for each core when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<u16>,
-    /// Memory for models and their caches in bytes; what is free at the start when not given.
+    /// Memory for all models and their caches in bytes; what is free at the start, less what is
+    /// reserved, when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_bytes_max: Option<u64>,
+    /// Memory that stays free for everything else on this machine, in bytes; a quarter of what is
+    /// free at the start when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_reserved_bytes: Option<u64>,
+    /// Memory of each model for conversations that may go on, beside its slots, in bytes; an eighth
+    /// of its caches, up to 512 MiB, when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix_cache_bytes_max: Option<u64>,
+    /// How long a model that nobody uses stays in memory, in milliseconds (0 to 31 days); until its
+    /// memory is needed for another when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_alive_ms: Option<u64>,
+    /// Models that are loaded at the start and stay.
+    pub pinned: Vec<ModelName>,
+    /// `default`, or `exact`: the same bits whatever else is computed, and slower.
+    pub profile: EngineProfile,
+    /// Hand the files of models to other peers that may ask.
+    pub share_models: bool,
     /// Price of a million input tokens in atoms; 0 is free.
     pub input_price_atoms: u64,
     /// Price of a million generated tokens in atoms; 0 is free.
     pub output_price_atoms: u64,
     /// A reader that takes nothing for so long loses its answer, in milliseconds (1000 to 600000).
     pub slow_reader_ms: u64,
+}
+
+/// How models compute.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineProfile {
+    /// As fast as can be.
+    #[default]
+    Default,
+    /// The same bits whatever else is computed.
+    Exact,
+}
+
+impl From<EngineProfile> for Profile {
+    fn from(profile: EngineProfile) -> Self {
+        match profile {
+            EngineProfile::Default => Self::Default,
+            EngineProfile::Exact => Self::Exact,
+        }
+    }
+}
+
+/// The section `[telemetry]`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Telemetry {
+    /// Where traces go, by OTLP over HTTP: `http://127.0.0.1:4318`. Nowhere when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_url: Option<String>,
 }
 
 impl Default for Config {
@@ -142,6 +200,7 @@ impl Default for Config {
             compute: Compute::default(),
             gateway: Gateway::default(),
             mesh: MeshSection::default(),
+            telemetry: Telemetry::default(),
         }
     }
 }
@@ -155,7 +214,14 @@ impl Default for MeshSection {
 
 impl Default for Gateway {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 4000)), spending_cap_atoms: 0 }
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 4000)),
+            require_key: false,
+            danger_no_keys: false,
+            allowed_hosts: vec![],
+            allowed_origins: vec![],
+            spending_cap_atoms: 0,
+        }
     }
 }
 
@@ -176,6 +242,12 @@ impl Default for Compute {
             slots: None,
             threads: None,
             memory_bytes_max: None,
+            memory_reserved_bytes: None,
+            prefix_cache_bytes_max: None,
+            keep_alive_ms: None,
+            pinned: vec![],
+            profile: EngineProfile::Default,
+            share_models: false,
             input_price_atoms: 0,
             output_price_atoms: 0,
             slow_reader_ms: 60_000,
@@ -220,10 +292,11 @@ pub enum ConfigError {
         /// What the system says.
         source: io::Error,
     },
-    /// An address without keys would be open to the network.
-    #[error(
-        "{key} = {address}: only a loopback address (127.0.0.1) is allowed, there are no keys yet"
-    )]
+    /// Keys cannot be needed and not needed.
+    #[error("gateway.require_key and gateway.danger_no_keys contradict each other")]
+    Keys,
+    /// The node API is for this machine.
+    #[error("{key} = {address}: only a loopback address (127.0.0.1) is allowed")]
     NotLoopback {
         /// The key.
         key: &'static str,
@@ -295,12 +368,12 @@ impl Config {
         if self.roles.is_empty() {
             return Err(ConfigError::Roles);
         }
-        let listeners =
-            [("gateway.listen", self.gateway.listen), ("admin.listen", self.admin.listen)];
-        for (key, address) in listeners {
-            if !address.ip().is_loopback() {
-                return Err(ConfigError::NotLoopback { key, address });
-            }
+        if !self.admin.listen.ip().is_loopback() {
+            let address = self.admin.listen;
+            return Err(ConfigError::NotLoopback { key: "admin.listen", address });
+        }
+        if self.gateway.require_key && self.gateway.danger_no_keys {
+            return Err(ConfigError::Keys);
         }
         let compute = &self.compute;
         for (key, value, low, high) in [
@@ -310,6 +383,7 @@ impl Config {
             ("compute.slow_reader_ms", compute.slow_reader_ms, 1_000, 600_000),
             ("compute.slots", compute.slots.unwrap_or(1).into(), 1, 1_024),
             ("compute.threads", compute.threads.unwrap_or(1).into(), 1, 1_024),
+            ("compute.keep_alive_ms", compute.keep_alive_ms.unwrap_or(0), 0, 31 * 24 * 3_600_000),
             ("compute.context_tokens", compute.context_tokens.unwrap_or(64).into(), 64, 1 << 24),
         ] {
             if !(low..=high).contains(&value) {
@@ -324,6 +398,13 @@ impl Config {
         let parse =
             |text: &String| text.parse().map_err(|_| ConfigError::PeerId { text: text.clone() });
         self.compute.allow_peers.as_ref().map(|peers| peers.iter().map(parse).collect()).transpose()
+    }
+
+    /// Whether every request of the gateway needs an API key.
+    #[must_use]
+    pub const fn needs_key(&self) -> bool {
+        let Gateway { listen, require_key, danger_no_keys, .. } = &self.gateway;
+        *require_key || (!listen.ip().is_loopback() && !*danger_no_keys)
     }
 
     /// Whether the node plays this part.
@@ -378,7 +459,8 @@ mod tests {
             ("[gateway]\nlisten = \"127.0.0.1:4000\"\nport = 1", "unknown field `port`"),
             ("roles = []", "roles is empty"),
             ("roles = [\"king\"]", "unknown variant `king`"),
-            ("[gateway]\nlisten = \"0.0.0.0:4000\"", "loopback"),
+            ("[gateway]\nrequire_key = true\ndanger_no_keys = true", "contradict"),
+            ("[compute]\nprofile = \"quick\"", "unknown variant `quick`"),
             ("[admin]\nlisten = \"192.168.1.1:1\"", "loopback"),
             ("[compute]\nqueue_max = 65537", "between 0 and 65536"),
             ("[compute]\nallow_peers = [\"bob\"]", "bob is not a peer id"),
@@ -387,6 +469,15 @@ mod tests {
             let error = load(text).unwrap_err().to_string();
             assert!(error.contains(words), "{text:?}: {error}");
         }
+    }
+
+    #[test]
+    fn who_is_not_on_this_machine_needs_a_key() {
+        let needs = |text: &str| load(&format!("[gateway]\n{text}")).unwrap().needs_key();
+        assert!(!needs("") && !needs("listen = \"[::1]:1\""));
+        assert!(needs("listen = \"0.0.0.0:4000\"") && needs("listen = \"192.168.1.2:4000\""));
+        assert!(needs("require_key = true"));
+        assert!(!needs("listen = \"0.0.0.0:4000\"\ndanger_no_keys = true"));
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::{
 use arknet_sdk::{home, keyfile};
 use serde::{Deserialize, Serialize};
 
+use crate::keys::KeyFile;
+
 /// Why the data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -99,6 +101,17 @@ impl DataDir {
         self.root.join("peer.key")
     }
 
+    /// The API keys of the gateway.
+    #[must_use]
+    pub fn keys(&self) -> KeyFile {
+        KeyFile::new(self.root.join("keys.json"))
+    }
+
+    /// What the API keys have used today.
+    pub(crate) fn key_usage(&self) -> PathBuf {
+        self.root.join("key-usage.json")
+    }
+
     /// Up to when requests were admitted.
     pub(crate) fn horizon(&self) -> PathBuf {
         self.root.join("horizon")
@@ -154,7 +167,12 @@ impl DataDir {
 /// Writes a file completely or not at all.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = path.with_extension("draft");
-    let written = File::create(&draft).and_then(|mut file| {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(true).write(true);
+    // What lies in the data directory is the owner's alone.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let written = options.open(&draft).and_then(|mut file| {
         io::Write::write_all(&mut file, bytes)?;
         file.sync_all()?;
         fs::rename(&draft, path)

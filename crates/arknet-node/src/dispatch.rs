@@ -1,20 +1,34 @@
 //! Local model first, then the mesh.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use arknet_gateway::{Answer, Dispatch, ListedModel};
+use arknet_gateway::{
+    About, Answer, Ask, Dispatch, KeepAlive, ListedModel, LoadedModel, Observer, Pull,
+    RequestRecord,
+};
 use arknet_protocol::Asker;
 use arknet_sdk::Client;
 use arknet_types::{InferRequest, ModelName, PublicKey, Refusal, RefusalCode, Reply};
-use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use futures::{
+    FutureExt, StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 
-use crate::serving::{Running, Serving};
+use crate::{
+    engines::Engines,
+    pull::Puller,
+    scrape::Scrape,
+    serving::{Running, Serving},
+};
 
 /// What stands behind the gateway of a node.
 pub(crate) struct NodeDispatch {
     pub(crate) me: PublicKey,
     pub(crate) serving: Serving,
     pub(crate) client: Client,
+    pub(crate) engines: Option<Engines>,
+    pub(crate) puller: Puller,
 }
 
 impl NodeDispatch {
@@ -38,21 +52,34 @@ impl NodeDispatch {
         let answer = self.client.request(infer).await?;
         Ok(Answer { peer: answer.peer(), replies: answer.into_stream().boxed() })
     }
+
+    fn about(&self, name: &ModelName) -> About {
+        self.engines.as_ref().map(|engines| engines.about(name)).unwrap_or_default()
+    }
+}
+
+/// Whether somebody else may do what is not possible here at this moment.
+const fn may_go_elsewhere(code: RefusalCode) -> bool {
+    matches!(code, RefusalCode::Busy | RefusalCode::ProviderFailed | RefusalCode::Unsupported)
 }
 
 impl Dispatch for NodeDispatch {
-    fn infer(&self, infer: InferRequest) -> BoxFuture<'_, Result<Answer, Refusal>> {
+    fn infer(&self, ask: Ask) -> BoxFuture<'_, Result<Answer, Refusal>> {
         async move {
+            let Ask { infer, keep_alive } = ask;
             infer.check()?;
-            if self.serving.model(&infer.model).is_none() {
+            let Some(served) = self.serving.model(&infer.model) else {
                 return self.remote(infer).await;
+            };
+            let answer = self.local(infer.clone()).await;
+            if let (Some(keep), Some(engines), Ok(_)) = (keep_alive, &self.engines, &answer) {
+                engines.touch(served.info.name.clone(), keep);
             }
-            match self.local(infer.clone()).await {
-                // Busy here may be free elsewhere, if anybody else serves it.
-                Err(busy) if busy.code == RefusalCode::Busy => match self.remote(infer).await {
-                    Err(refusal) if refusal.code == RefusalCode::UnknownModel => Err(busy),
-                    result => result,
-                },
+            match answer {
+                // Nothing was answered yet: it may go better elsewhere, if anybody else serves it.
+                Err(here) if may_go_elsewhere(here.code) => {
+                    self.remote(infer).await.map_err(|_| here)
+                }
                 result => result,
             }
         }
@@ -61,15 +88,17 @@ impl Dispatch for NodeDispatch {
 
     fn models(&self) -> Vec<ListedModel> {
         let mut models = BTreeMap::<ModelName, ListedModel>::new();
-        for served in self.serving.models() {
+        for served in self.serving.models().values() {
             let info = &served.info;
             let listed = ListedModel {
                 name: info.name.clone(),
                 digest: info.digest,
+                capabilities: info.capabilities,
                 context_tokens: info.context_tokens,
                 local: true,
                 peers: vec![],
                 slots_free: *served.slots_free().borrow(),
+                about: self.about(&info.name),
             };
             models.insert(info.name.clone(), listed);
         }
@@ -79,10 +108,12 @@ impl Dispatch for NodeDispatch {
                     let listed = models.entry(model.name.clone()).or_insert_with(|| ListedModel {
                         name: model.name.clone(),
                         digest: model.digest,
+                        capabilities: model.capabilities,
                         context_tokens: model.context_tokens,
                         local: false,
                         peers: vec![],
                         slots_free: 0,
+                        about: About::default(),
                     });
                     listed.peers.push(offer.body.peer);
                     listed.slots_free += u32::from(model.slots_free);
@@ -90,5 +121,46 @@ impl Dispatch for NodeDispatch {
             }
         });
         models.into_values().collect()
+    }
+
+    fn loaded(&self) -> Vec<LoadedModel> {
+        self.engines.as_ref().map(Engines::loaded).unwrap_or_default()
+    }
+
+    fn keep(&self, model: ModelName, keep: KeepAlive) -> BoxFuture<'_, Result<(), Refusal>> {
+        async move {
+            let served = self.serving.model(&model);
+            match (&self.engines, served) {
+                (Some(engines), Some(served)) if engines.has(&served.info.name) => {
+                    engines.keep(&served.info.name, keep).await
+                }
+                // A model of another peer, or of a service: nobody here can load or unload it.
+                _ if self.models().iter().any(|listed| listed.name == model) => Ok(()),
+                _ => {
+                    let words = format!("nobody serves {model}");
+                    Err(Refusal::new(RefusalCode::UnknownModel, words))
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn pull(&self, model: String) -> BoxStream<'static, Pull> {
+        self.puller.pull(model)
+    }
+}
+
+/// Tells the metrics how requests went.
+pub(crate) struct NodeObserver {
+    pub(crate) scrape: Arc<Scrape>,
+}
+
+impl Observer for NodeObserver {
+    fn ended(&self, record: &RequestRecord) {
+        self.scrape.metrics().app_request_ended(record);
+    }
+
+    fn metrics(&self) -> BoxFuture<'_, String> {
+        self.scrape.text().boxed()
     }
 }

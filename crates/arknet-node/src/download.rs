@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
+    ops::ControlFlow,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -78,9 +79,13 @@ impl Download {
         }
     }
 
-    /// Fetches what is missing. `progress` hears of bytes done and, where known, of all. Returns the
+    /// Fetches what is missing. `progress` hears of bytes done and, where known, of all, and may
+    /// stop it. Returns the
     /// file, which lies there until [`Download::discard`].
-    pub fn run(&self, mut progress: impl FnMut(u64, Option<u64>)) -> Result<&Path, DownloadError> {
+    pub fn run(
+        &self,
+        mut progress: impl FnMut(u64, Option<u64>) -> ControlFlow<()>,
+    ) -> Result<&Path, DownloadError> {
         let directory = self.part.parent().expect("the part lies in a directory");
         fs::create_dir_all(directory).map_err(at(directory))?;
         let present = fs::metadata(&self.part).map_or(0, |metadata| metadata.len());
@@ -111,7 +116,10 @@ impl Download {
             if done > BYTES_MAX {
                 return Err(DownloadError::TooLarge { url: self.url.clone() });
             }
-            progress(done, total);
+            if progress(done, total).is_break() {
+                let stopped = io::Error::new(io::ErrorKind::Interrupted, "it was stopped");
+                return Err(self.broken(done, stopped));
+            }
         }
         if total.is_some_and(|total| done < total) {
             let early = io::Error::new(io::ErrorKind::UnexpectedEof, "the server stopped early");

@@ -7,7 +7,7 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use arknet_engine::{
@@ -149,6 +149,12 @@ impl ModelStore {
     #[must_use]
     pub fn path(&self, digest: &ModelDigest) -> PathBuf {
         self.root.join("blobs").join(format!("{}.gguf", digest.to_string().replace(':', "-")))
+    }
+
+    /// When a model's file came here, in seconds since the epoch.
+    pub(crate) fn added_unix_s(&self, digest: &ModelDigest) -> Option<u64> {
+        let modified = fs::metadata(self.path(digest)).ok()?.modified().ok()?;
+        Some(modified.duration_since(UNIX_EPOCH).ok()?.as_secs())
     }
 
     /// Where downloads that are not complete lie.
@@ -300,6 +306,19 @@ fn default_name(path: &Path, info: &GgufInfo) -> Result<ModelName, NameError> {
     ModelName::new(stem.unwrap_or_default())
 }
 
+/// The last part of a URL's path, without the extension.
+#[must_use]
+pub fn url_name(url: &str) -> Option<ModelName> {
+    let path = url.split(['?', '#']).next()?;
+    let file = path.rsplit('/').next()?;
+    ModelName::new(file.strip_suffix(".gguf").unwrap_or(file)).ok()
+}
+
+/// Now, in seconds since the epoch.
+pub(crate) fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
 fn copy_and_hash(
     source: &Path,
     draft: &Path,
@@ -369,6 +388,16 @@ mod tests {
         store.remove(&name("a/b")).unwrap();
         assert!(!store.path(&added.digest).exists());
         assert!(matches!(store.remove(&name("c")), Err(ModelsError::Unknown { .. })));
+    }
+
+    #[test]
+    fn a_url_names_its_model() {
+        let name = |url| url_name(url).map(|name| name.to_string());
+        assert_eq!(
+            name("https://h/a/Qwen3-0.6B-Q8_0.gguf?download=true").unwrap(),
+            "Qwen3-0.6B-Q8_0"
+        );
+        assert_eq!(name("http://h/a/"), None);
     }
 
     #[test]

@@ -7,9 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arknet_engine::{LlamaOptions, LlamaProvider, LoadError, Provider};
 use arknet_mesh::{Inbound, Mesh, MeshError, MeshOptions, Multiaddr};
 use arknet_protocol::{Policy, Who};
+use arknet_provider::Provider;
 use arknet_sdk::{
     Atoms, Client, ConnectError,
     keyfile::{self, KeyFileError},
@@ -26,10 +26,16 @@ use crate::{
     Config, ConfigError, DataDir, DataError, ModelStore, ModelsError, Role, RunningNode,
     admin::{self, Admin},
     data::DataLock,
-    dispatch::NodeDispatch,
+    dispatch::{NodeDispatch, NodeObserver},
+    engines::{EngineError, Engines},
+    files::ModelFiles,
     horizon::HorizonStore,
+    keys::{KeyRing, KeysError},
+    metrics::Metrics,
     models::ModelEntry,
     publisher::Publisher,
+    pull::Puller,
+    scrape::Scrape,
     serving::{Serving, ServingOptions},
 };
 
@@ -57,6 +63,17 @@ pub enum NodeError {
     /// A key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// The API keys cannot be read.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The gateway would refuse everybody.
+    #[error(
+        "the gateway on {address} needs an API key and there is none; make one with: arknet key create --name NAME"
+    )]
+    NoKeys {
+        /// Where the gateway is to listen.
+        address: SocketAddr,
+    },
     /// A port cannot be listened on.
     #[error("{address}: {source}; another program may use this port, choose one with {flag}")]
     Listen {
@@ -67,9 +84,9 @@ pub enum NodeError {
         /// What the system says.
         source: io::Error,
     },
-    /// A model does not load.
+    /// A model cannot be served.
     #[error(transparent)]
-    Load(#[from] LoadError),
+    Engine(#[from] EngineError),
     /// The mesh does not start.
     #[error(transparent)]
     Mesh(#[from] MeshError),
@@ -100,6 +117,7 @@ pub struct Node {
     parts: JoinSet<&'static str>,
     mesh: Mesh,
     serving: Serving,
+    engines: Option<Engines>,
     grace: Duration,
     /// Ends the gateway, the API and the publisher.
     stop: CancellationToken,
@@ -110,9 +128,12 @@ impl Node {
     /// Starts a node on this directory with the models the configuration names.
     pub async fn start(data: &DataDir, config: Config) -> Result<Self, NodeError> {
         let lock = data.lock()?;
-        let providers =
-            if config.plays(Role::Compute) { load(data, &config).await? } else { vec![] };
-        Self::start_locked(data, config, providers, lock).await
+        let engines = match config.plays(Role::Compute) {
+            true => Some(engines(data, &config)?),
+            false => None,
+        };
+        let providers = engines.iter().map(Engines::provider).collect();
+        Self::start_locked(data, config, providers, engines, lock).await
     }
 
     /// Starts a node that serves what these providers have.
@@ -122,13 +143,14 @@ impl Node {
         providers: Vec<Arc<dyn Provider>>,
     ) -> Result<Self, NodeError> {
         let lock = data.lock()?;
-        Self::start_locked(data, config, providers, lock).await
+        Self::start_locked(data, config, providers, None, lock).await
     }
 
     async fn start_locked(
         data: &DataDir,
         config: Config,
         providers: Vec<Arc<dyn Provider>>,
+        engines: Option<Engines>,
         lock: DataLock,
     ) -> Result<Self, NodeError> {
         let key = keyfile::load_or_create(&data.peer_key())?;
@@ -144,11 +166,18 @@ impl Node {
             true => Some(listen(config.gateway.listen, "--gateway").await?),
             false => None,
         };
-        let serving = serving(data, &config, &key, &network, providers)?;
+        let metrics = Metrics::new();
+        let serving = serving(data, &config, &key, &network, providers, metrics.clone())?;
         let (mesh, inbound) = start_mesh(&config, &key, &network, &seed_texts)?;
         let stop = CancellationToken::new();
         let mut parts = JoinSet::new();
         spawn_serving(&mut parts, &serving, inbound);
+        let scrape = Arc::new(Scrape {
+            metrics,
+            serving: serving.clone(),
+            engines: engines.clone(),
+            mesh: mesh.clone(),
+        });
         let publisher = Publisher {
             key,
             network: network.clone(),
@@ -156,12 +185,14 @@ impl Node {
             serving: serving.clone(),
         };
         spawn(&mut parts, "publisher", publisher.run(stop.clone()));
+        spawn_following(&mut parts, &serving, engines.as_ref(), &stop);
         let mut gateway = None;
         if let Some(listener) = gateway_listener {
             gateway = listener.local_addr().ok();
             let session = Sessions { data, config: &config, network: &network };
             let client = Client::over(mesh.clone(), session.open()?);
-            spawn_gateway(&mut parts, listener, &serving, &client, &config, &stop);
+            let door = Door { data, config: &config, stop: &stop, scrape: &scrape };
+            door.spawn(&mut parts, listener, &client)?;
             spawn(&mut parts, "sessions", session.keep_fresh(client, stop.clone())?);
         }
         let admin_address = admin_listener.local_addr().unwrap_or(config.admin.listen);
@@ -172,6 +203,7 @@ impl Node {
             gateway,
             mesh: mesh.clone(),
             serving: serving.clone(),
+            scrape,
             config,
         });
         let api = admin::serve(admin_listener, Arc::clone(&admin), stop.clone());
@@ -182,7 +214,7 @@ impl Node {
             gateway,
             admin: admin_address,
         })?;
-        Ok(Self { admin, admin_address, parts, mesh, serving, grace, stop, _lock: lock })
+        Ok(Self { admin, admin_address, parts, mesh, serving, engines, grace, stop, _lock: lock })
     }
 
     /// What the node says of itself.
@@ -220,6 +252,9 @@ impl Node {
         tracing::info!("stopping");
         self.stop.cancel();
         self.serving.shut_down(self.grace).await;
+        if let Some(engines) = &self.engines {
+            engines.shut_down().await;
+        }
         // The goodbye and the last answers of the gateway need the mesh, which is the last part.
         while self.parts.len() > 1 {
             report(self.parts.join_next().await);
@@ -241,10 +276,11 @@ fn report(ended: Option<Result<&'static str, tokio::task::JoinError>>) {
 }
 
 /// The models of this directory without a node around them: for one question, offline.
-pub async fn serve_locally(data: &DataDir, config: &Config) -> Result<Serving, NodeError> {
+pub fn serve_locally(data: &DataDir, config: &Config) -> Result<Serving, NodeError> {
     let key = keyfile::load_or_create(&data.peer_key())?;
     let network = seeds::load(Some(data.root()))?.chain_id;
-    serving(data, config, &key, &network, load(data, config).await?)
+    let engines = engines(data, config)?;
+    serving(data, config, &key, &network, vec![engines.provider()], Metrics::new())
 }
 
 fn part_name(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> &'static str {
@@ -274,29 +310,78 @@ fn spawn_serving(parts: &mut JoinSet<&'static str>, serving: &Serving, inbound: 
     spawn(parts, "mesh", async move { serving.serve(inbound).await });
 }
 
-fn spawn_gateway(
+/// Keeps the list of models true, and loads the first one.
+fn spawn_following(
     parts: &mut JoinSet<&'static str>,
-    listener: TcpListener,
     serving: &Serving,
-    client: &Client,
-    config: &Config,
+    engines: Option<&Engines>,
     stop: &CancellationToken,
 ) {
-    let dispatch = Arc::new(NodeDispatch {
-        me: client.mesh().peer(),
-        serving: serving.clone(),
-        client: client.clone(),
-    });
-    let mut options = arknet_gateway::Options::default();
-    options.limits.drain_ms = config.shutdown_grace_ms;
-    let served = arknet_gateway::serve(listener, dispatch, options, stop.clone());
-    spawn(parts, "gateway", async move {
-        match served.await {
-            Ok(0) => {}
-            Ok(cut) => tracing::warn!(cut, "answers were cut at shutdown"),
-            Err(error) => tracing::error!(%error, "the gateway failed"),
+    let (serving, engines, stop) = (serving.clone(), engines.cloned(), stop.clone());
+    spawn(parts, "list of models", async move {
+        let warm = async {
+            if let Some(engines) = engines {
+                engines.warm().await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = serving.follow() => {}
+            () = warm => {}
         }
     });
+}
+
+/// What the gateway is made of.
+struct Door<'a> {
+    data: &'a DataDir,
+    config: &'a Config,
+    stop: &'a CancellationToken,
+    scrape: &'a Arc<Scrape>,
+}
+
+impl Door<'_> {
+    fn spawn(
+        &self,
+        parts: &mut JoinSet<&'static str>,
+        listener: TcpListener,
+        client: &Client,
+    ) -> Result<(), NodeError> {
+        let config = &self.config.gateway;
+        let needs_key = self.config.needs_key();
+        let keys = KeyRing::open(self.data.keys(), self.data.key_usage(), needs_key)?;
+        let keys = Arc::new(keys);
+        if needs_key && keys.is_empty() {
+            return Err(NodeError::NoKeys { address: config.listen });
+        }
+        spawn(parts, "API keys", Arc::clone(&keys).keep_usage(self.stop.clone()));
+        let engines = self.scrape.engines.clone();
+        let dispatch = Arc::new(NodeDispatch {
+            me: client.mesh().peer(),
+            serving: self.scrape.serving.clone(),
+            client: client.clone(),
+            puller: Puller::new(engines.clone(), client.clone()),
+            engines,
+        });
+        let mut options = arknet_gateway::Options {
+            allowed_hosts: config.allowed_hosts.clone(),
+            allowed_origins: config.allowed_origins.clone(),
+            keys: Some(keys),
+            observer: Some(Arc::new(NodeObserver { scrape: Arc::clone(self.scrape) })),
+            ..arknet_gateway::Options::default()
+        };
+        options.limits.drain_ms = self.config.shutdown_grace_ms;
+        let served = arknet_gateway::serve(listener, dispatch, options, self.stop.clone());
+        spawn(parts, "gateway", async move {
+            match served.await {
+                Ok(0) => {}
+                Ok(cut) => tracing::warn!(cut, "answers were cut at shutdown"),
+                Err(error) => tracing::error!(%error, "the gateway failed"),
+            }
+        });
+        Ok(())
+    }
 }
 
 async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, NodeError> {
@@ -310,7 +395,12 @@ fn serving(
     key: &KeyPair,
     network: &NetworkId,
     providers: Vec<Arc<dyn Provider>>,
+    metrics: Metrics,
 ) -> Result<Serving, NodeError> {
+    let files = match config.compute.share_models {
+        true => Some(ModelFiles::new(ModelStore::open(data.models())?)),
+        false => None,
+    };
     let horizon = HorizonStore::open(data.horizon())?;
     let options = ServingOptions {
         policy: Policy {
@@ -323,6 +413,8 @@ fn serving(
         price: config.price(),
         queue_max: config.compute.queue_max,
         slow_reader: Duration::from_millis(config.compute.slow_reader_ms),
+        files,
+        metrics,
     };
     Ok(Serving::new(providers, options, horizon))
 }
@@ -347,31 +439,11 @@ fn parse_addresses(texts: &[String]) -> Result<Vec<Multiaddr>, NodeError> {
     texts.iter().map(parse).collect()
 }
 
-/// Opens the models, one after the other, away from the async threads.
-async fn load(data: &DataDir, config: &Config) -> Result<Vec<Arc<dyn Provider>>, NodeError> {
+/// The models of this machine, planned.
+fn engines(data: &DataDir, config: &Config) -> Result<Engines, NodeError> {
     let store = ModelStore::open(data.models())?;
     let entries = chosen(&store, config)?;
-    let compute = config.compute.clone();
-    let open = move || {
-        let mut providers: Vec<Arc<dyn Provider>> = Vec::new();
-        for entry in entries {
-            let mut options =
-                LlamaOptions::new(entry.name.clone(), entry.digest, store.path(&entry.digest));
-            options.context_tokens = compute.context_tokens;
-            options.slots = compute.slots;
-            options.threads = compute.threads.map(usize::from);
-            options.memory_bytes_max = compute.memory_bytes_max;
-            let provider = LlamaProvider::open(options)?;
-            for model in provider.models() {
-                let (slots, context) = (model.slots, model.context_tokens);
-                tracing::info!(model = %model.name, slots, context, "model loaded");
-            }
-            providers.push(Arc::new(provider));
-        }
-        Ok(providers)
-    };
-    let opened = tokio::task::spawn_blocking(open).await;
-    opened.map_err(|_| NodeError::Stopped { part: "model loading" })?
+    Ok(Engines::start(store, &config.compute, &entries)?)
 }
 
 /// The models to serve: those configured, else those added, else the one that ships.

@@ -10,7 +10,10 @@ use arknet_types::{
     },
 };
 use futures::{StreamExt, stream::FuturesUnordered};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::serving::Serving;
@@ -33,7 +36,8 @@ impl Publisher {
     /// Publishes until told to stop, then says goodbye.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut addresses = self.mesh.addresses_changed();
-        let mut slots: Vec<_> = self.serving.models().map(|served| served.slots_free()).collect();
+        let mut models = self.serving.changed();
+        let mut slots = self.slots();
         let mut sequence = 0;
         // A node that restarted takes no request signed before its horizon: it offers nothing yet.
         let early = self.serving.started_at().since_ms(arknet_sdk::now());
@@ -48,6 +52,10 @@ impl Publisher {
         }
         while !stop.is_cancelled() {
             addresses.borrow_and_update();
+            if models.has_changed().unwrap_or(false) {
+                models.borrow_and_update();
+                slots = self.slots();
+            }
             for slot in &mut slots {
                 slot.borrow_and_update();
             }
@@ -59,6 +67,7 @@ impl Publisher {
                 tokio::select! {
                     () = stop.cancelled() => break,
                     _ = addresses.changed() => {}
+                    _ = models.changed() => models.mark_changed(),
                     Some(_) = slot_changes.next() => {}
                     () = sleep_until(published + HEARTBEAT) => {}
                 }
@@ -69,6 +78,11 @@ impl Publisher {
             }
         }
         self.publish(&mut sequence, false).await;
+    }
+
+    /// The free slots of all models served now.
+    fn slots(&self) -> Vec<watch::Receiver<u32>> {
+        self.serving.models().values().map(|served| served.slots_free()).collect()
     }
 
     async fn publish(&self, sequence: &mut u64, is_serving: bool) {
@@ -82,11 +96,13 @@ impl Publisher {
 
     fn offer(&self, sequence: u64, now: Timestamp, is_serving: bool) -> Offer {
         let addresses = self.mesh.listen_addresses().into_iter().map(|a| a.to_string());
-        let models = self.serving.models().map(|served| {
+        let served = self.serving.models();
+        let models = served.values().map(|served| {
             let slots_free = u16::try_from(*served.slots_free().borrow()).unwrap_or(u16::MAX);
             ModelOffer {
                 name: served.info.name.clone(),
                 digest: served.info.digest,
+                capabilities: served.info.capabilities,
                 context_tokens: served.info.context_tokens,
                 slots_total: served.info.slots,
                 slots_free: slots_free.min(served.info.slots),

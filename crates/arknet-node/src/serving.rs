@@ -1,16 +1,20 @@
 //! What happens to a request once it is here: admission, queue, provider, and the way back.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::Duration,
+};
 
-use arknet_engine::{Generation, ModelInfo, Provider};
 use arknet_mesh::{FrameError, Inbound, RequestStream};
 use arknet_protocol::{Admission, Admitted, Asker, CheckedRequest, Policy, Price, usage_bound};
+use arknet_provider::{Generation, ModelInfo, Models, Provider};
 use arknet_types::{
-    DecodeError, InferRequest, ModelName, PublicKey, Refusal, RefusalCode, Reply, Request,
-    Timestamp, Usage, frame,
+    Capabilities, DecodeError, InferRequest, Input, ModelName, PublicKey, Refusal, RefusalCode,
+    Reply, Request, Timestamp, Usage, frame,
     limits::{ALIVE_MS, REQUEST_FRAME_BYTES_MAX},
 };
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::{Semaphore, watch},
     time::{Instant, sleep_until, timeout},
@@ -18,7 +22,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    files::ModelFiles,
     horizon::HorizonStore,
+    metrics::Metrics,
     queue::{ModelQueue, Permit},
 };
 
@@ -31,6 +37,8 @@ const FRAMES_PER_WRITE_MAX: usize = 32;
 /// Bytes of requests that arrive at the same time, over all peers.
 const ARRIVING_BYTES_MAX: usize = 128 << 20;
 const ALIVE: Duration = Duration::from_millis(ALIVE_MS);
+/// Files of models handed over at the same time.
+const FILE_SLOTS: u16 = 4;
 
 /// The owner of this node asks.
 pub const LOCAL: Asker = Asker::Local;
@@ -65,10 +73,21 @@ pub struct Serving {
     shared: Arc<Shared>,
 }
 
+/// The models served at one moment, by name.
+pub type ServedModels = Arc<BTreeMap<ModelName, Arc<Served>>>;
+
 struct Shared {
-    models: BTreeMap<ModelName, Served>,
+    providers: Vec<Arc<dyn Provider>>,
+    models: RwLock<ServedModels>,
+    /// Tells that `models` has changed.
+    changed: watch::Sender<()>,
+    price: Price,
+    queue_max: u32,
+    /// Files of models for other peers, where they may have them.
+    files: Option<Served>,
+    metrics: Metrics,
     policy: Policy,
-    admission: std::sync::Mutex<Admission>,
+    admission: Mutex<Admission>,
     horizon: HorizonStore,
     slow_reader: Duration,
     /// Bytes of requests that may still arrive, over all peers.
@@ -90,6 +109,10 @@ pub(crate) struct ServingOptions {
     pub(crate) queue_max: u32,
     /// A reader that takes nothing for so long loses its answer.
     pub(crate) slow_reader: Duration,
+    /// The files that others may have.
+    pub(crate) files: Option<ModelFiles>,
+    /// Where it is counted.
+    pub(crate) metrics: Metrics,
 }
 
 /// An answer that is being made here. Dropping it stops the work and frees the slot.
@@ -113,19 +136,22 @@ impl Serving {
         options: ServingOptions,
         horizon: HorizonStore,
     ) -> Self {
-        let mut models = BTreeMap::new();
-        for provider in providers {
-            for info in provider.models() {
-                let queue = ModelQueue::new(info.slots, options.queue_max);
-                let served =
-                    Served { price: options.price, provider: Arc::clone(&provider), queue, info };
-                models.entry(served.info.name.clone()).or_insert(served);
-            }
-        }
-        Self {
+        let files = options.files.map(|files| Served {
+            info: files.info(FILE_SLOTS),
+            price: Price::default(),
+            provider: Arc::new(files),
+            queue: ModelQueue::new(FILE_SLOTS, options.queue_max),
+        });
+        let serving = Self {
             shared: Arc::new(Shared {
-                models,
-                admission: std::sync::Mutex::new(Admission::new(options.policy.clone())),
+                providers,
+                models: RwLock::default(),
+                changed: watch::channel(()).0,
+                price: options.price,
+                queue_max: options.queue_max,
+                files,
+                metrics: options.metrics,
+                admission: Mutex::new(Admission::new(options.policy.clone())),
                 policy: options.policy,
                 horizon,
                 slow_reader: options.slow_reader,
@@ -134,22 +160,82 @@ impl Serving {
                 cut: CancellationToken::new(),
                 running: TaskTracker::new(),
             }),
+        };
+        serving.update();
+        serving
+    }
+
+    /// Follows what the providers serve, until they are gone.
+    pub(crate) async fn follow(&self) {
+        let mut lists: Vec<Models> =
+            self.shared.providers.iter().map(|provider| provider.models()).collect();
+        self.update();
+        loop {
+            let mut changes: FuturesUnordered<_> =
+                lists.iter_mut().map(|list| list.changed()).collect();
+            match changes.next().await {
+                Some(Ok(())) => {
+                    drop(changes);
+                    self.update();
+                }
+                Some(Err(_)) => {
+                    // A provider that is gone changes nothing any more.
+                    drop(changes);
+                    lists.retain(|list| list.has_changed().is_ok());
+                }
+                None => return std::future::pending().await,
+            }
         }
     }
 
-    /// The models served.
-    pub fn models(&self) -> impl Iterator<Item = &Served> {
-        self.shared.models.values()
+    /// Takes over what the providers serve now. A model that stays keeps its queue.
+    fn update(&self) {
+        let mut held = self.shared.models.write().unwrap_or_else(PoisonError::into_inner);
+        let mut models = BTreeMap::new();
+        for provider in &self.shared.providers {
+            for info in provider.models().borrow().iter() {
+                if models.contains_key(&info.name) {
+                    continue;
+                }
+                let mut info = info.clone();
+                if self.shared.files.is_some() && info.digest.is_some() {
+                    info.capabilities = info.capabilities.with(Capabilities::FILE);
+                }
+                let queue = match held.get(&info.name) {
+                    Some(old) if old.info.slots == info.slots => old.queue.clone(),
+                    _ => ModelQueue::new(info.slots, self.shared.queue_max),
+                };
+                let price = self.shared.price;
+                let served = Served { price, provider: Arc::clone(provider), queue, info };
+                models.insert(served.info.name.clone(), Arc::new(served));
+            }
+        }
+        *held = Arc::new(models);
+        drop(held);
+        self.shared.changed.send_replace(());
+    }
+
+    /// The models served now.
+    #[must_use]
+    pub fn models(&self) -> ServedModels {
+        Arc::clone(&self.shared.models.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Tells when [`Self::models`] has changed.
+    #[must_use]
+    pub fn changed(&self) -> watch::Receiver<()> {
+        self.shared.changed.subscribe()
     }
 
     /// The model of this name or digest.
     #[must_use]
-    pub fn model(&self, name: &ModelName) -> Option<&Served> {
-        let models = &self.shared.models;
-        models.get(name).or_else(|| {
+    pub fn model(&self, name: &ModelName) -> Option<Arc<Served>> {
+        let models = self.models();
+        let found = models.get(name).or_else(|| {
             let digest = name.digest()?;
-            models.values().find(|served| served.info.digest == digest)
-        })
+            models.values().find(|served| served.info.digest == Some(digest))
+        });
+        found.cloned()
     }
 
     /// From when on requests must be signed to be taken.
@@ -168,15 +254,26 @@ impl Serving {
         if self.shared.closing.is_cancelled() {
             return Err(shutting_down());
         }
-        let Some(served) = self.model(&infer.model) else {
+        let served = self.model(&infer.model);
+        if let Input::File { .. } = infer.input {
+            let files = self.shared.files.as_ref().ok_or_else(|| {
+                Refusal::new(RefusalCode::NotPermitted, "this node does not hand over models")
+            })?;
+            return start(files, asker, infer).await;
+        }
+        let Some(served) = served else {
             let words = format!("{} is not served here", infer.model);
             return Err(Refusal::new(RefusalCode::UnknownModel, words));
         };
+        let missing = infer.needs().without(served.info.capabilities);
+        if missing != Capabilities::NONE {
+            let missing: Vec<_> = missing.names().collect();
+            let words = format!("{} cannot do this: {}", served.info.name, missing.join(", "));
+            return Err(Refusal::new(RefusalCode::Unsupported, words));
+        }
         // The provider knows its models by name only.
         infer.model = served.info.name.clone();
-        let permit = served.queue.acquire(asker).await?;
-        let generation = served.provider.generate(infer)?;
-        Ok(Running { generation, _permit: permit })
+        start(&served, asker, infer).await
     }
 
     /// Takes requests of others until the mesh ends.
@@ -233,16 +330,19 @@ impl Serving {
         })?;
         let infer = &checked.request().infer;
         let served = self.model(&infer.model);
-        let context_tokens = served.map_or(0, |served| served.info.context_tokens);
+        let context_tokens = served.as_ref().map_or(0, |served| served.info.context_tokens);
         let bound = usage_bound(infer, context_tokens);
-        let price = served.map(|served| served.price);
+        let price = served.as_ref().map(|served| served.price);
         let admitted = self.lock().admit(checked, price, bound, now)?;
-        let mut account = Account { serving: self, admitted, used: Usage::default() };
+        let mut account = Account::open(self, admitted);
         let infer = account.admitted.infer.clone();
         // What the prompt takes is known at the end only; until then its bound counts.
         account.used.prompt_tokens = bound.prompt_tokens;
         let running = self.run(Asker::Peer(from), infer);
-        let Some(running) = self.wait_for_turn(running, stream).await? else { return Ok(()) };
+        let running = self.wait_for_turn(running, stream).await;
+        let Some(running) = running.inspect_err(|_| account.outcome = "refused")? else {
+            return Ok(());
+        };
         self.pump(running, stream, &mut account).await
     }
 
@@ -321,9 +421,16 @@ impl Serving {
         matches!(timeout(self.shared.slow_reader, stream.write_raw(frames)).await, Ok(Ok(())))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Admission> {
-        self.shared.admission.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Admission> {
+        self.shared.admission.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Starts an answer once its turn has come.
+async fn start(served: &Served, asker: Asker, infer: InferRequest) -> Result<Running, Refusal> {
+    let permit = served.queue.acquire(asker).await?;
+    let generation = served.provider.generate(infer)?;
+    Ok(Running { generation, _permit: permit })
 }
 
 /// What an admitted request has used; settled when dropped, however the request ends.
@@ -331,23 +438,46 @@ struct Account<'a> {
     serving: &'a Serving,
     admitted: Admitted,
     used: Usage,
+    began: Instant,
+    first_token: Option<Duration>,
+    outcome: &'static str,
 }
 
-impl Account<'_> {
+impl<'a> Account<'a> {
+    fn open(serving: &'a Serving, admitted: Admitted) -> Self {
+        let began = Instant::now();
+        let used = Usage::default();
+        // Unless something else is said, the requester has gone.
+        Self { serving, admitted, used, began, first_token: None, outcome: "left" }
+    }
+
     fn count(&mut self, reply: &Reply) {
-        match reply {
-            Reply::Text { tokens, .. } => {
-                self.used.completion_tokens = self.used.completion_tokens.saturating_add(*tokens);
+        let tokens = match reply {
+            Reply::Text { tokens, .. } | Reply::Reasoning { tokens, .. } => *tokens,
+            Reply::ToolCall(piece) => piece.tokens,
+            Reply::Done { usage, .. } => {
+                self.used = *usage;
+                self.outcome = "done";
+                0
             }
-            Reply::Done { usage, .. } => self.used = *usage,
-            Reply::Alive | Reply::Refused(_) => {}
-        }
+            Reply::Refused(_) => {
+                self.outcome = "refused";
+                return;
+            }
+            Reply::Alive => return,
+            _ => 0,
+        };
+        self.first_token.get_or_insert_with(|| self.began.elapsed());
+        self.used.completion_tokens = self.used.completion_tokens.saturating_add(tokens);
     }
 }
 
 impl Drop for Account<'_> {
     fn drop(&mut self) {
         let cost = self.serving.lock().settle(&self.admitted, self.used);
+        let (model, peer) = (&self.admitted.infer.model, self.admitted.from);
+        let metrics = &self.serving.shared.metrics;
+        metrics.peer_request_ended(model, peer, self.outcome, self.first_token, self.used);
         tracing::info!(
             peer = ?self.admitted.from,
             wallet = %self.admitted.wallet,

@@ -14,7 +14,7 @@ use arknet_sdk::{
     session::{Scope, SessionKey},
     wallet::Wallet,
 };
-use arknet_types::{Atoms, Input, ModelName, Reply};
+use arknet_types::{Atoms, Chat, Input, ModelName, Reply};
 use serde_json::{Value, json};
 
 use crate::{cli::Ask, out::Out};
@@ -280,20 +280,19 @@ async fn on_this_machine(
     if let Some(model) = &ask.model {
         config.compute.models = vec![model.clone()];
     }
-    let serving = arknet_node::serve_locally(data, &config).await.map_err(|error| match error {
+    let serving = arknet_node::serve_locally(data, &config).map_err(|error| match error {
         arknet_node::NodeError::Models(arknet_node::ModelsError::Unknown { name }) => {
             let words = format!("{name} is neither on this machine nor offered by a peer");
             Refusal::new(RefusalCode::UnknownModel, words).into()
         }
         error => anyhow::Error::from(error),
     })?;
-    let model = serving.models().next().context("no model on this machine")?.info.name.clone();
+    let model = serving.models().keys().next().context("no model on this machine")?.clone();
+    let input = Input::Chat(Chat::new(messages(ask)));
     let request = arknet_types::InferRequest {
-        model: model.clone(),
-        input: Input::Chat(messages(ask)),
         max_tokens: Some(ask.max_tokens),
-        stop: vec![],
         sampling: sampling(ask),
+        ..arknet_types::InferRequest::new(model.clone(), input)
     };
     request.check()?;
     let mut running = serving.run(arknet_node::serving::LOCAL, request).await?;
@@ -302,15 +301,15 @@ async fn on_this_machine(
         match reply {
             Reply::Text { text, .. } => printer.piece(&text)?,
             Reply::Refused(refusal) => return Err(refusal.into()),
-            Reply::Alive | Reply::Done { .. } => {}
+            _ => {}
         }
     }
     Ok(printer.end("this machine".into(), model.to_string()))
 }
 
 fn messages(ask: &Ask) -> Vec<Message> {
-    let system = ask.system.clone().map(|content| Message { role: Role::System, content });
-    let user = Message { role: Role::User, content: ask.prompt.clone() };
+    let system = ask.system.clone().map(|text| Message::new(Role::System, text));
+    let user = Message::new(Role::User, ask.prompt.clone());
     system.into_iter().chain([user]).collect()
 }
 

@@ -42,6 +42,11 @@ pub(crate) enum Command {
     },
     /// Make keys and a commented configuration file
     Init,
+    /// Create, list and revoke API keys of the gateway
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
     /// Add, list, remove and verify models on this machine
     Model {
         #[command(subcommand)]
@@ -84,6 +89,35 @@ pub(crate) enum ConfigCommand {
     Check,
     /// Print every effective value and where it comes from
     Show,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make a key and print it: the only time it can be seen
+    Create {
+        /// What it is called
+        #[arg(long)]
+        name: String,
+        /// The models it is for, separated by commas [default: all]
+        #[arg(long, value_delimiter = ',')]
+        models: Option<Vec<ModelName>>,
+        /// Requests in a minute
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        requests_per_minute: Option<u32>,
+        /// Tokens, of questions and answers, in a day of UTC
+        #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+        tokens_per_day: Option<u64>,
+        /// After what time it ends: 12h, 30d, 8w [default: never]
+        #[arg(long, value_parser = crate::key::parse_time)]
+        expires: Option<std::time::Duration>,
+    },
+    /// List the keys
+    List,
+    /// End a key
+    Revoke {
+        /// What it is called
+        name: String,
+    },
 }
 
 #[derive(Subcommand)]

@@ -6,10 +6,12 @@ mod ask;
 mod cli;
 mod config;
 mod init;
+mod key;
 mod model;
 mod out;
 mod start;
 mod status;
+mod telemetry;
 mod wallet;
 
 use std::process::ExitCode;
@@ -20,10 +22,17 @@ use cli::{Arguments, Command};
 use out::Out;
 
 fn main() -> ExitCode {
+    // The process of one model: started by a node, never by a person.
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == arknet_node::ENGINE_ARGUMENT) {
+        let log = telemetry::start(std::env::var("ARKNET_LOG").ok().as_deref(), None);
+        return log.map_or(ExitCode::FAILURE, |_log| arknet_node::run_engine());
+    }
     let arguments = Arguments::parse();
     let out = Out::new(arguments.json);
-    start_log(arguments.log.as_deref());
-    match run(arguments, &out) {
+    let result = otlp_url(&arguments)
+        .and_then(|url| telemetry::start(arguments.log.as_deref(), url.as_deref()))
+        .and_then(|_telemetry| run(arguments, &out));
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if out::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -31,6 +40,16 @@ fn main() -> ExitCode {
             ExitCode::from(if error.is::<arknet_sdk::Refusal>() { 3 } else { 1 })
         }
     }
+}
+
+/// Where a node sends its traces; a command that ends by itself sends none.
+fn otlp_url(arguments: &Arguments) -> anyhow::Result<Option<String>> {
+    if !matches!(arguments.command, Command::Start(_)) {
+        return Ok(None);
+    }
+    let data = DataDir::open(arguments.data_dir.clone())?;
+    let path = arguments.config.clone().unwrap_or_else(|| data.config());
+    Ok(Config::load(&path, &Overrides::default())?.telemetry.otlp_url)
 }
 
 fn run(arguments: Arguments, out: &Out) -> anyhow::Result<()> {
@@ -47,24 +66,11 @@ fn run(arguments: Arguments, out: &Out) -> anyhow::Result<()> {
         Command::Completions { .. } => unreachable!("handled above"),
         Command::Config { command } => config::run(&config_path, command, out),
         Command::Init => init::run(&data, &config_path, out),
+        Command::Key { command } => key::run(&data, command, out),
         Command::Model { command } => model::run(&data, command, out),
         Command::Peers => status::peers(&data, out),
         Command::Start(flags) => start::run(&data, load(&flags.overrides())?, out),
         Command::Status => status::status(&data, out),
         Command::Wallet { command } => wallet::run(&data, command, out),
     }
-}
-
-/// What is logged when nothing is said. A first node knows no peers, which its routing table takes
-/// for a failure.
-const LOG_DEFAULT: &str = "warn,libp2p_kad=error";
-
-fn start_log(filter: Option<&str>) {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter.unwrap_or(LOG_DEFAULT))
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LOG_DEFAULT));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
 }

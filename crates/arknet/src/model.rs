@@ -1,5 +1,6 @@
 use std::{
     io::{self, BufRead, IsTerminal, Write},
+    ops::ControlFlow,
     path::Path,
 };
 
@@ -93,6 +94,7 @@ fn fetch(
             progress.set_length(total);
         }
         progress.set_position(done);
+        ControlFlow::Continue(())
     })?;
     progress.finish_and_clear();
     let expected = match sha256 {
@@ -125,13 +127,6 @@ fn confirm(path: &Path, yes: bool, out: &Out) -> anyhow::Result<ModelDigest> {
     Ok(digest)
 }
 
-/// The last part of a URL's path, without the extension.
-fn url_name(url: &str) -> Option<ModelName> {
-    let path = url.split(['?', '#']).next()?;
-    let file = path.rsplit('/').next()?;
-    ModelName::new(file.strip_suffix(".gguf").unwrap_or(file)).ok()
-}
-
 fn bar(out: &Out, what: &'static str, total: Option<u64>) -> ProgressBar {
     let bar = ProgressBar::new(total.unwrap_or(0));
     if out.is_json() || !io::stderr().is_terminal() {
@@ -141,19 +136,4 @@ fn bar(out: &Out, what: &'static str, total: Option<u64>) -> ProgressBar {
     bar.set_style(ProgressStyle::with_template(style).expect("the template is valid"));
     bar.set_message(what);
     bar
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_url_names_its_model() {
-        let name = |url| url_name(url).map(|name| name.to_string());
-        assert_eq!(
-            name("https://h/a/Qwen3-0.6B-Q8_0.gguf?download=true").unwrap(),
-            "Qwen3-0.6B-Q8_0"
-        );
-        assert_eq!(name("http://h/a/"), None);
-    }
 }

@@ -55,11 +55,16 @@ fn a_broken_download_goes_on_where_it_stopped() {
     let body: Vec<u8> = (0..100_000_u32).map(|n| n.to_le_bytes()[0]).collect();
     let (url, handle) = server(body.clone(), vec![30_000, usize::MAX], true);
     let download = Download::new(&url, directory.path());
-    let error = download.run(|_, _| {}).unwrap_err();
+    let error = download.run(|_, _| ControlFlow::Continue(())).unwrap_err();
     assert!(error.to_string().contains("again to go on"), "{error}");
     let kept = fs::metadata(&download.part).unwrap().len();
     let mut seen = (0, None);
-    let path = download.run(|done, total| seen = (done, total)).unwrap();
+    let path = download
+        .run(|done, total| {
+            seen = (done, total);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
     assert_eq!(fs::read(path).unwrap(), body);
     assert_eq!(seen, (100_000, Some(100_000)));
     assert_eq!(handle.join().unwrap(), [None, Some(usize::try_from(kept).unwrap())]);
@@ -73,7 +78,7 @@ fn a_server_without_ranges_is_read_from_the_beginning() {
     let body = vec![7; 50_000];
     let (url, handle) = server(body.clone(), vec![10_000, usize::MAX], false);
     let download = Download::new(&url, directory.path());
-    download.run(|_, _| {}).unwrap_err();
-    assert_eq!(fs::read(download.run(|_, _| {}).unwrap()).unwrap(), body);
+    download.run(|_, _| ControlFlow::Continue(())).unwrap_err();
+    assert_eq!(fs::read(download.run(|_, _| ControlFlow::Continue(())).unwrap()).unwrap(), body);
     handle.join().unwrap();
 }

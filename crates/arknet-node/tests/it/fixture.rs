@@ -1,16 +1,17 @@
 use std::{sync::Arc, time::Duration};
 
-use arknet_engine::{Generation, ModelInfo, Provider};
 use arknet_mesh::{Mesh, MeshOptions, RequestStream};
 use arknet_node::{Config, DataDir, Node, Role};
+use arknet_provider::{Generation, ModelDetails, ModelInfo, Models, Provider};
 use arknet_sdk::{
     Atoms, PublicKey, keyfile,
     session::{Scope, SessionKey},
     wallet::Wallet,
 };
 use arknet_types::{
-    Delegation, DelegationBody, FinishReason, InferRequest, Input, KeyPair, ModelDigest, ModelName,
-    NetworkId, Refusal, Reply, Request, Sampling, Timestamp, Usage, limits::REPLY_FRAME_BYTES_MAX,
+    Capabilities, Delegation, DelegationBody, FinishReason, InferRequest, Input, KeyPair,
+    ModelDigest, ModelName, NetworkId, Refusal, Reply, Request, Timestamp, Usage,
+    limits::REPLY_FRAME_BYTES_MAX,
 };
 use tokio::sync::{mpsc, watch};
 
@@ -19,20 +20,27 @@ pub(crate) const MODEL: &str = "test/echo";
 pub(crate) const ENDLESS: &str = "test/endless";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A model as [`Scripted`] serves it.
+pub(crate) fn info(name: &str, slots: u16) -> ModelInfo {
+    ModelInfo {
+        name: ModelName::new(name).unwrap(),
+        digest: Some(ModelDigest([1; 32])),
+        capabilities: Capabilities::GENERATE,
+        context_tokens: 4096,
+        slots,
+        details: ModelDetails::default(),
+    }
+}
+
 /// Answers at once, or without end; counts what runs.
 pub(crate) struct Scripted {
     pub(crate) running: watch::Sender<u32>,
+    pub(crate) models: watch::Sender<Arc<[ModelInfo]>>,
 }
 
 impl Provider for Scripted {
-    fn models(&self) -> Vec<ModelInfo> {
-        let info = |name: &str, slots| ModelInfo {
-            name: ModelName::new(name).unwrap(),
-            digest: ModelDigest([1; 32]),
-            context_tokens: 4096,
-            slots,
-        };
-        vec![info(MODEL, 64), info(ENDLESS, 1)]
+    fn models(&self) -> Models {
+        self.models.subscribe()
     }
 
     fn generate(&self, request: InferRequest) -> Result<Generation, Refusal> {
@@ -43,7 +51,7 @@ impl Provider for Scripted {
             let word = Reply::Text { text: "word ".into(), tokens: 1 };
             let endless = request.model.as_str() == ENDLESS;
             while sender.send(word.clone()).await.is_ok() && endless {}
-            let usage = Usage { prompt_tokens: 1, completion_tokens: 1 };
+            let usage = Usage { prompt_tokens: 1, completion_tokens: 1, ..Usage::default() };
             let _ = sender.send(Reply::Done { finish: FinishReason::Stop, usage }).await;
             running.send_modify(|running| *running -= 1);
         });
@@ -56,6 +64,8 @@ pub(crate) struct TestNode {
     pub(crate) peer: PublicKey,
     pub(crate) address: String,
     pub(crate) running: watch::Receiver<u32>,
+    /// What the provider serves, to be changed.
+    pub(crate) models: watch::Sender<Arc<[ModelInfo]>>,
     pub(crate) admin: std::net::SocketAddr,
     stop: tokio::sync::oneshot::Sender<()>,
     ended: tokio::task::JoinHandle<()>,
@@ -72,7 +82,8 @@ impl TestNode {
         config.shutdown_grace_ms = 100;
         change(&mut config);
         let (running_sender, running) = watch::channel(0);
-        let provider = Scripted { running: running_sender };
+        let models = watch::Sender::new(Arc::from([info(MODEL, 64), info(ENDLESS, 1)]));
+        let provider = Scripted { running: running_sender, models: models.clone() };
         let node = Node::start_with(&data, config, vec![Arc::new(provider)]).await.unwrap();
         node.wait_listening(PATIENCE).await;
         let status = node.status();
@@ -83,6 +94,7 @@ impl TestNode {
             peer: status.peer.parse().unwrap(),
             address: status.addresses[0].clone(),
             running,
+            models,
             admin,
             stop,
             ended: tokio::spawn(async { run.await.unwrap() }),
@@ -168,13 +180,8 @@ pub(crate) fn network() -> NetworkId {
 }
 
 pub(crate) fn infer(model: &str) -> InferRequest {
-    InferRequest {
-        model: ModelName::new(model).unwrap(),
-        input: Input::Text("hi".into()),
-        max_tokens: Some(1),
-        stop: vec![],
-        sampling: Sampling::default(),
-    }
+    let model = ModelName::new(model).unwrap();
+    InferRequest { max_tokens: Some(1), ..InferRequest::new(model, Input::Text("hi".into())) }
 }
 
 pub(crate) fn delegation(

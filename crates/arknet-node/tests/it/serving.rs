@@ -1,8 +1,8 @@
 use arknet_mesh::MeshOptions;
 use arknet_sdk::{Client, ConnectOptions, InferRequest, RefusalCode, keyfile};
-use arknet_types::{Reply, Timestamp};
+use arknet_types::{Capabilities, Input, Reply, Timestamp};
 
-use crate::fixture::{ENDLESS, MODEL, PATIENCE, Stranger, TestNode, network, read, session};
+use crate::fixture::{ENDLESS, MODEL, PATIENCE, Stranger, TestNode, info, network, read, session};
 
 async fn client(node: &TestNode) -> Client {
     let options = ConnectOptions {
@@ -137,8 +137,10 @@ async fn who_may_spend_nothing_waits_for_a_free_peer_that_is_busy() {
         poor.mesh().offers().with(|offers| {
             let now = arknet_sdk::now();
             let model = ENDLESS.parse().unwrap();
-            let mut slots: Vec<u16> =
-                offers.serving(&model, now).map(|(_, offered)| offered.slots_free).collect();
+            let mut slots: Vec<u16> = offers
+                .serving(&model, Capabilities::NONE, now)
+                .map(|(_, offered)| offered.slots_free)
+                .collect();
             slots.sort_unstable();
             slots == [0, 1]
         })
@@ -163,7 +165,8 @@ async fn a_goodbye_reaches_who_is_connected() {
     let mut changes = mesh.offers().changed();
     let serves = || {
         let now = arknet_sdk::now();
-        mesh.offers().with(|o| o.serving(&MODEL.parse().unwrap(), now).next().is_some())
+        mesh.offers()
+            .with(|o| o.serving(&MODEL.parse().unwrap(), Capabilities::NONE, now).next().is_some())
     };
     while !serves() {
         tokio::time::timeout(PATIENCE, changes.changed()).await.unwrap().unwrap();
@@ -197,5 +200,47 @@ async fn the_node_api_answers_this_machine_only() {
         stream.read_to_string(&mut answer).await.unwrap();
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{head}: {answer}");
     }
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_provider_gains_and_loses_is_offered_and_withdrawn() {
+    let node = TestNode::start(|_| {}).await;
+    let client = client(&node).await;
+    client.wait_for_model(&MODEL.parse().unwrap(), PATIENCE).await;
+    let late = "test/late".parse().unwrap();
+    node.models.send_replace(std::sync::Arc::from([info("test/late", 3)]));
+    assert!(client.wait_for_model(&late, PATIENCE).await, "offered without a restart");
+    let answer = client.infer(ask("test/late")).await.unwrap();
+    assert_eq!(answer.text, "word ");
+    let error = client.infer(ask(MODEL)).await.unwrap_err().to_string();
+    assert!(error.contains("unknown_model"), "{error}");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_model_cannot_do_is_refused_by_both_sides() {
+    let node = TestNode::start(|_| {}).await;
+    let client = client(&node).await;
+    client.wait_for_model(&MODEL.parse().unwrap(), PATIENCE).await;
+    let embed =
+        arknet_types::InferRequest::new(MODEL.parse().unwrap(), Input::Embed(vec!["text".into()]));
+    let refusal = client.request(embed.clone()).await.err().unwrap();
+    assert_eq!(refusal.code, RefusalCode::Unsupported, "the client reads the offer");
+    assert!(refusal.detail.contains("embed"), "{refusal}");
+    let mut stranger = Stranger::new(&node);
+    stranger.nonce += 1;
+    let (server, nonce, now) = (stranger.server, stranger.nonce, arknet_sdk::now());
+    let request = arknet_types::Request::sign(
+        &stranger.session,
+        &stranger.delegation,
+        server,
+        nonce,
+        now,
+        arknet_sdk::Atoms(0),
+        embed,
+    );
+    let refusal = stranger.refusal(&request).await;
+    assert_eq!(refusal.code, RefusalCode::Unsupported, "the server asks its model");
     node.stop().await;
 }

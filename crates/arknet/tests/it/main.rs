@@ -4,6 +4,10 @@
 mod ask;
 mod clients;
 mod commands;
+mod engine;
 mod failure;
+mod keys;
+mod metrics;
 mod network;
+mod pull;
 mod sdk;

@@ -71,6 +71,16 @@ impl Node {
         self.status["gateway"].as_str().unwrap().parse().unwrap()
     }
 
+    pub(crate) fn admin(&self) -> SocketAddr {
+        let node = fs::read_to_string(self.home.join("node.json")).unwrap();
+        let node: Value = serde_json::from_str(&node).unwrap();
+        node["admin"].as_str().unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: &str) {
         let status =
             Command::new("kill").arg(signal).arg(self.child.id().to_string()).status().unwrap();
@@ -112,18 +122,7 @@ impl Network {
 
     /// Waits until the gateway has heard that `peer` serves `model`.
     pub(crate) fn wait_for_model(&self, model: &str, peer: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let list = get(self.gateway.gateway(), "/v1/models");
-            let models = list["data"].as_array().unwrap();
-            let found = models.iter().find(|entry| entry["id"] == model);
-            let peers = found.and_then(|entry| entry["arknet"]["peers"].as_array());
-            if peers.is_some_and(|peers| peers.iter().any(|known| known == peer)) {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{peer} is not known to serve {model}: {list}");
-            std::thread::yield_now();
-        }
+        wait_for_peer(self.gateway.gateway(), model, peer);
     }
 
     /// A directory in which only the network's seed is configured.
@@ -137,6 +136,22 @@ impl Network {
         });
         fs::write(home.join("seeds.json"), seeds.to_string()).unwrap();
         home
+    }
+}
+
+/// Waits until a gateway has heard that `peer` serves `model`.
+pub(crate) fn wait_for_peer(gateway: SocketAddr, model: &str, peer: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let list = get(gateway, "/v1/models");
+        let models = list["data"].as_array().unwrap();
+        let found = models.iter().find(|entry| entry["id"] == model);
+        let peers = found.and_then(|entry| entry["arknet"]["peers"].as_array());
+        if peers.is_some_and(|peers| peers.iter().any(|known| known == peer)) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{peer} is not known to serve {model}: {list}");
+        std::thread::yield_now();
     }
 }
 

@@ -1,0 +1,276 @@
+//! The models of this machine: planned, each in a process of its own, within one budget of memory.
+
+use std::{
+    collections::BTreeMap, ffi::OsString, path::PathBuf, process::ExitCode, sync::Arc,
+    time::Duration,
+};
+
+use arknet_engine::{
+    EngineStats, LlamaOptions, LlamaProvider, LoadError, memory_bytes_available, survey_with,
+};
+use arknet_gateway::{About, KeepAlive, LoadedModel};
+use arknet_provider::{
+    Provider, child,
+    fleet::{self, Fleet, FleetError, FleetModel, FleetOptions},
+};
+use arknet_types::{ModelName, Refusal, RefusalCode, decode, encode};
+
+use crate::{
+    ModelStore, ModelsError,
+    config::Compute,
+    metrics::EngineGauges,
+    models::{ModelEntry, unix_seconds},
+};
+
+/// The argument that makes this program the process of one model.
+pub const ENGINE_ARGUMENT: &str = "engine";
+/// A process this much larger than planned leaks: so many times, and so much more.
+const RESIDENT_FACTOR: u64 = 2;
+const RESIDENT_SPARE_BYTES: u64 = 512 << 20;
+/// What the process of a model may see of the environment: where libraries of graphics cards look
+/// for their settings, and what to log. No secret is ever among these.
+const ENVIRONMENT: [&str; 10] = [
+    "ARKNET_LOG",
+    "CUDA_VISIBLE_DEVICES",
+    "GGML_VK_VISIBLE_DEVICES",
+    "HOME",
+    "LD_LIBRARY_PATH",
+    "PATH",
+    "RUST_BACKTRACE",
+    "TMPDIR",
+    "VK_DRIVER_FILES",
+    "XDG_RUNTIME_DIR",
+];
+
+/// Why a model of this machine is not served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// The fleet does not take it.
+    #[error(transparent)]
+    Fleet(#[from] FleetError),
+    /// It cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The models cannot be read.
+    #[error(transparent)]
+    Models(#[from] ModelsError),
+}
+
+/// The models of this machine.
+#[derive(Clone)]
+pub(crate) struct Engines {
+    fleet: Arc<Fleet>,
+    store: ModelStore,
+    compute: Compute,
+    /// Memory one model is planned with.
+    share_bytes: u64,
+    /// Memory of all models together.
+    budget_bytes: u64,
+}
+
+impl Engines {
+    /// Plans the models; none is loaded yet.
+    pub(crate) fn start(
+        store: ModelStore,
+        compute: &Compute,
+        entries: &[ModelEntry],
+    ) -> Result<Self, EngineError> {
+        let available = memory_bytes_available();
+        let reserved = compute.memory_reserved_bytes.unwrap_or(available / 4);
+        let budget = compute.memory_bytes_max.unwrap_or(available.saturating_sub(reserved));
+        let mut options =
+            FleetOptions::new(program(), vec![OsString::from(ENGINE_ARGUMENT)], budget);
+        options.keep_alive = match compute.keep_alive_ms {
+            Some(ms) => fleet::KeepAlive::For(Duration::from_millis(ms)),
+            None => fleet::KeepAlive::Forever,
+        };
+        let seen = |name: &&str| Some((OsString::from(*name), std::env::var_os(name)?));
+        options.child.env = ENVIRONMENT.iter().filter_map(|name| seen(&name)).collect();
+        // An abort in the native code would start a debugger first, where there is one.
+        options.child.env.push(("GGML_NO_BACKTRACE".into(), "1".into()));
+        // Two models that are used in turn should not have to send each other away.
+        let share_bytes = if entries.len() > 1 { budget / 2 } else { budget };
+        let engines = Self {
+            fleet: Arc::new(Fleet::start(options)),
+            store,
+            compute: compute.clone(),
+            share_bytes,
+            budget_bytes: budget,
+        };
+        for entry in entries {
+            engines.add(entry)?;
+        }
+        Ok(engines)
+    }
+
+    /// Takes one more model on.
+    pub(crate) fn add(&self, entry: &ModelEntry) -> Result<(), EngineError> {
+        let mut options =
+            LlamaOptions::new(entry.name.clone(), entry.digest, self.store.path(&entry.digest));
+        options.context_tokens = self.compute.context_tokens;
+        options.slots = self.compute.slots;
+        options.threads = self.compute.threads.map(usize::from);
+        options.prefix_cache_bytes_max = self.compute.prefix_cache_bytes_max;
+        options.profile = self.compute.profile.into();
+        options.memory_bytes_max = Some(self.share_bytes);
+        let survey = match survey_with(&options, self.budget_bytes) {
+            // Alone it may still fit.
+            Err(LoadError::Memory { .. }) => {
+                options.memory_bytes_max = Some(self.budget_bytes);
+                survey_with(&options, self.budget_bytes)?
+            }
+            result => result?,
+        };
+        // The process must not plan anew: what it would find free by then is another number.
+        let setup = encode(&survey.pin(&options));
+        let (context_tokens, slots) = (survey.info.context_tokens, survey.info.slots);
+        self.fleet.add(FleetModel {
+            info: survey.info,
+            memory_bytes: survey.memory_bytes,
+            resident_bytes_max: Some(survey.memory_bytes * RESIDENT_FACTOR + RESIDENT_SPARE_BYTES),
+            setup,
+            is_pinned: self.compute.pinned.contains(&entry.name),
+        })?;
+        let memory_bytes = survey.memory_bytes;
+        tracing::info!(model = %entry.name, slots, context_tokens, memory_bytes, "model planned");
+        Ok(())
+    }
+
+    pub(crate) fn provider(&self) -> Arc<dyn Provider> {
+        Arc::<Fleet>::clone(&self.fleet)
+    }
+
+    pub(crate) const fn store(&self) -> &ModelStore {
+        &self.store
+    }
+
+    /// Whether this model is one of this machine's.
+    pub(crate) fn has(&self, name: &ModelName) -> bool {
+        self.fleet.models().borrow().iter().any(|info| info.name == *name)
+    }
+
+    /// Loads a model, or lets go of it.
+    pub(crate) async fn keep(&self, name: &ModelName, keep: KeepAlive) -> Result<(), Refusal> {
+        if !self.has(name) {
+            let words = format!("{name} is not a model of this node");
+            return Err(Refusal::new(RefusalCode::UnknownModel, words));
+        }
+        self.fleet.keep(name, fleet_keep(keep)).await
+    }
+
+    /// Lets a model that has just been asked stay so long from now on; with no time at all it goes
+    /// when its work is done.
+    pub(crate) fn touch(&self, name: ModelName, keep: KeepAlive) {
+        let fleet = Arc::clone(&self.fleet);
+        tokio::spawn(async move {
+            if let Err(error) = fleet.keep(&name, fleet_keep(keep)).await {
+                tracing::debug!(model = %name, %error, "the wish to keep a model has no effect");
+            }
+        });
+    }
+
+    /// Loads the first model in the background, so that the first question need not wait.
+    pub(crate) async fn warm(&self) {
+        let first = self.fleet.models().borrow().first().map(|info| info.name.clone());
+        let Some(first) = first else { return };
+        let keep = match self.compute.keep_alive_ms {
+            Some(ms) => fleet::KeepAlive::For(Duration::from_millis(ms)),
+            None => fleet::KeepAlive::Forever,
+        };
+        if let Err(error) = self.fleet.keep(&first, keep).await {
+            tracing::warn!(model = %first, %error, "the model cannot be loaded");
+        }
+    }
+
+    /// The models in memory.
+    pub(crate) fn loaded(&self) -> Vec<LoadedModel> {
+        let now = unix_seconds();
+        let loaded = self.fleet.loaded().into_iter().map(|loaded| LoadedModel {
+            name: loaded.name,
+            memory_bytes: loaded.memory_bytes,
+            gpu_memory_bytes: if arknet_engine::HAS_GPU { loaded.memory_bytes } else { 0 },
+            expires_unix_s: loaded.expires_in.map(|rest| now + rest.as_secs()),
+        });
+        loaded.collect()
+    }
+
+    /// What people like to know of a model of this machine.
+    pub(crate) fn about(&self, name: &ModelName) -> About {
+        let models = self.fleet.models();
+        let infos = models.borrow();
+        let Some(info) = infos.iter().find(|info| info.name == *name) else {
+            return About::default();
+        };
+        let details = info.details.clone();
+        About {
+            architecture: details.architecture,
+            parameters: details.parameters,
+            quantization: details.quantization,
+            file_bytes: details.file_bytes,
+            embedding_dimensions: details.embedding_dimensions,
+            template: details.template,
+            added_unix_s: info.digest.and_then(|digest| self.store.added_unix_s(&digest)),
+        }
+    }
+
+    /// The numbers of the processes, for `/metrics`.
+    pub(crate) async fn gauges(&self) -> BTreeMap<ModelName, EngineGauges> {
+        let stats = self.fleet.stats().await.into_iter().map(|model| {
+            let engine: EngineStats = decode(&model.stats).unwrap_or_default();
+            let gauges = EngineGauges {
+                resident_bytes: model.resident_bytes.unwrap_or(0),
+                restarts: model.failures,
+                kv_tokens_used: engine.kv_tokens,
+                kv_tokens_max: engine.kv_tokens_max,
+                prefix_cache_bytes: engine.prefix_bytes,
+                prompt_tokens: engine.prompt_tokens_total,
+                cached_tokens: engine.cached_tokens_total,
+                generated_tokens: engine.completion_tokens_total,
+            };
+            (model.name, gauges)
+        });
+        stats.collect()
+    }
+
+    /// Ends all processes.
+    pub(crate) async fn shut_down(&self) {
+        self.fleet.shut_down().await;
+    }
+}
+
+/// Is the process of one model, until the node that started it ends it. To be called first in `main`.
+#[must_use]
+pub fn run_engine() -> ExitCode {
+    let open = |setup: Vec<u8>| {
+        let options: LlamaOptions =
+            decode(&setup).map_err(|error| format!("the setup of the model is {error}"))?;
+        let provider = LlamaProvider::open(options).map_err(|error| error.to_string())?;
+        Ok(Arc::new(provider) as Arc<dyn Provider>)
+    };
+    match child::run(open) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(%error, "the process of a model cannot speak to its node");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// In the words of the fleet.
+const fn fleet_keep(keep: KeepAlive) -> fleet::KeepAlive {
+    match keep {
+        KeepAlive::None => fleet::KeepAlive::For(Duration::ZERO),
+        KeepAlive::For(time) => fleet::KeepAlive::For(time),
+        KeepAlive::Forever => fleet::KeepAlive::Forever,
+    }
+}
+
+/// The program that runs now, even where its file has been replaced since.
+fn program() -> PathBuf {
+    if cfg!(target_os = "linux") {
+        PathBuf::from("/proc/self/exe")
+    } else {
+        std::env::current_exe().unwrap_or_else(|_| PathBuf::from("arknet"))
+    }
+}

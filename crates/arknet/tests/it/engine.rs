@@ -1,0 +1,110 @@
+//! The processes in which models run.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
+};
+
+use crate::network::{Node, PATIENCE, TINY, ask, flags, json_of, question};
+
+/// A node alone, with the shipped model under two names.
+fn alone(home: &Path) -> Node {
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../arknet-engine/assets/arknet-tiny.gguf");
+    for name in [TINY, "other/tiny"] {
+        json_of(home, &["model", "add", model, "--name", name]);
+    }
+    fs::write(home.join("arknet.toml"), "[compute]\nthreads = 1\nslots = 2\n").unwrap();
+    Node::start(home, &flags("compute,gateway", None))
+}
+
+/// The processes that this one has started.
+fn children(process: u32) -> Vec<u32> {
+    let path = format!("/proc/{process}/task");
+    let threads = fs::read_dir(path).into_iter().flatten().flatten();
+    let of_thread = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("children")).ok();
+    let lists: Vec<String> = threads.filter_map(of_thread).collect();
+    lists.iter().flat_map(|list| list.split_whitespace()).filter_map(|id| id.parse().ok()).collect()
+}
+
+fn wait_until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::yield_now();
+    }
+}
+
+fn signal(process: u32, signal: &str) {
+    let status = Command::new("kill").arg(signal).arg(process.to_string()).status().unwrap();
+    assert!(status.success());
+}
+
+fn is_alive(process: u32) -> bool {
+    let stat = fs::read_to_string(PathBuf::from(format!("/proc/{process}/stat")));
+    stat.is_ok_and(|stat| !stat.rsplit(") ").next().unwrap_or("Z").starts_with('Z'))
+}
+
+fn is_answered(node: &Node, model: &str) -> bool {
+    let mut body = question("What is arknet?", false);
+    body["model"] = model.into();
+    ask(node.gateway(), body).status == 200
+}
+
+#[test]
+fn a_model_that_is_killed_costs_its_batch_and_comes_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = alone(directory.path());
+    assert!(is_answered(&node, TINY) && is_answered(&node, "other/tiny"));
+    let both = children(node.id());
+    assert_eq!(both.len(), 2, "a process for each model");
+    let mut endless = question("Tell me a story", true);
+    endless["max_tokens"] = 4000.into();
+    endless["logit_bias"] = serde_json::json!({});
+    let mut running = ask(node.gateway(), endless);
+    assert!(running.event().is_some());
+    for process in &both {
+        signal(*process, "-KILL");
+    }
+    // The answer under way ends, in an error or because it was complete before.
+    while running.event().is_some_and(|event| event != "[DONE]" && event["error"].is_null()) {}
+    assert!(is_answered(&node, TINY) && is_answered(&node, "other/tiny"), "by itself");
+    assert!(children(node.id()).iter().all(|process| !both.contains(process)));
+}
+
+#[test]
+fn no_model_outlives_its_node() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut node = alone(directory.path());
+    assert!(is_answered(&node, TINY));
+    let models = children(node.id());
+    assert!(!models.is_empty());
+    node.signal("-KILL");
+    node.wait();
+    wait_until("the model's process is still there", || models.iter().all(|id| !is_alive(*id)));
+}
+
+#[test]
+fn memory_for_one_model_serves_two_in_turn() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = directory.path();
+    let node = alone(home);
+    assert!(is_answered(&node, TINY));
+    let stats = crate::network::get(node.gateway(), "/api/ps");
+    let bytes = stats["models"][0]["size"].as_u64().unwrap();
+    drop(node);
+    let config = format!(
+        "[compute]\nthreads = 1\nslots = 2\ncontext_tokens = 512\nmemory_bytes_max = {}\n",
+        bytes + bytes / 2
+    );
+    fs::write(home.join("arknet.toml"), config).unwrap();
+    let node = Node::start(home, &flags("compute,gateway", None));
+    for model in [TINY, "other/tiny", TINY] {
+        assert!(is_answered(&node, model), "{model}");
+        let loaded = crate::network::get(node.gateway(), "/api/ps");
+        let names: Vec<_> =
+            loaded["models"].as_array().unwrap().iter().map(|m| m["name"].clone()).collect();
+        assert!(names.iter().any(|name| name.as_str().unwrap().starts_with(model)), "{names:?}");
+    }
+}

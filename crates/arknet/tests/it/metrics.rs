@@ -1,0 +1,85 @@
+//! What is measured, and what leaves the machine.
+
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    sync::mpsc,
+};
+
+use crate::network::{Node, PATIENCE, ask, flags, question};
+
+fn fetch(url: String) -> (String, String) {
+    let mut response = ureq::get(url).call().unwrap();
+    let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
+    (kind, response.body_mut().read_to_string().unwrap())
+}
+
+#[test]
+fn both_addresses_tell_the_same_and_nothing_a_user_wrote() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = Node::start(directory.path(), &flags("compute,gateway", None));
+    let word = "xylophone";
+    assert_eq!(ask(node.gateway(), question(word, false)).status, 200);
+    for address in [node.gateway(), node.admin()] {
+        let (kind, text) = fetch(format!("http://{address}/metrics"));
+        assert!(kind.contains("openmetrics-text"), "{kind}");
+        for part in [
+            "arknet_http_requests_total{door=\"openai\"",
+            "arknet_time_to_first_token_seconds_bucket{",
+            "kind=\"completion\"",
+            "arknet_engine_resident_bytes{model=\"arknet/tiny\"}",
+            "# EOF",
+        ] {
+            assert!(text.contains(part), "{part} is missing in {text}");
+        }
+        assert!(!text.contains(word));
+    }
+}
+
+#[test]
+fn traces_go_where_they_are_wanted_and_hold_no_words() {
+    let collector = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = collector.local_addr().unwrap();
+    let (sender, batches) = mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in collector.incoming() {
+            let mut stream = stream.unwrap();
+            let mut request = Vec::new();
+            let mut chunk = [0; 4096];
+            // The head, then as much as it says.
+            loop {
+                let read = stream.read(&mut chunk).unwrap_or(0);
+                request.extend_from_slice(&chunk[..read]);
+                let text = String::from_utf8_lossy(&request).to_lowercase();
+                let Some((head, _)) = text.split_once("\r\n\r\n") else {
+                    if read == 0 {
+                        break;
+                    }
+                    continue;
+                };
+                let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+                let length: usize = length.map_or(0, |text| text.trim().parse().unwrap());
+                if read == 0 || request.len() >= head.len() + 4 + length {
+                    break;
+                }
+            }
+            let _ = stream
+                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            if sender.send(request).is_err() {
+                return;
+            }
+        }
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let config = format!("[telemetry]\notlp_url = \"http://{address}\"\n");
+    std::fs::write(directory.path().join("arknet.toml"), config).unwrap();
+    let node = Node::start(directory.path(), &flags("compute,gateway", None));
+    assert_eq!(ask(node.gateway(), question("xylophone", false)).status, 200);
+    // The rest is sent when the node stops.
+    node.signal("-TERM");
+    let batch = batches.recv_timeout(PATIENCE).unwrap();
+    let text = String::from_utf8_lossy(&batch);
+    assert!(text.starts_with("POST /v1/traces"), "{text}");
+    assert!(text.contains("arknet/tiny") && text.contains("openai"), "{text}");
+    assert!(!text.contains("xylophone"));
+}
