@@ -116,7 +116,8 @@ async fn gather(
     Ok((if whole.is_empty() { first } else { whole.freeze() }, room))
 }
 
-async fn discard(body: &mut Body) {
+/// Takes what still comes off the wire, for a while, so that the client gets to see the answer.
+pub(crate) async fn discard(body: &mut Body) {
     let mut left = DISCARD_BYTES_MAX;
     let drain = async {
         while let Some(Ok(frame)) = body.frame().await {

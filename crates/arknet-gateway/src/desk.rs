@@ -153,8 +153,16 @@ where
     let trail = Trail::new(dialect.name(), endpoint, id, desk.observer.clone());
     let span = trail.span().clone();
     let answered = async {
-        let (parts, body) = request.into_parts();
-        let pass = desk.admit(&parts.headers)?;
+        let (parts, mut body) = request.into_parts();
+        let pass = match desk.admit(&parts.headers) {
+            Ok(pass) => pass,
+            Err(error) => {
+                if !parts.headers.contains_key(header::EXPECT) {
+                    body::discard(&mut body).await;
+                }
+                return Err(error);
+            }
+        };
         trail.admitted(Arc::clone(&pass));
         // What was read goes on to the model and is held until somebody answers.
         let (body, _room) = body::read(&parts.headers, body, &desk.limits, &desk.hold).await?;

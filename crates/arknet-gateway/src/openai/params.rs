@@ -59,6 +59,7 @@ pub(crate) struct Params {
     reasoning_effort: Option<Effort>,
     reasoning: Option<Object<WireReasoning>>,
     enable_thinking: Option<bool>,
+    thinking: Option<Object<WireThinking>>,
     chat_template_kwargs: Option<BTreeMap<String, Shape>>,
     audio: Shape,
     best_of: Shape,
@@ -128,6 +129,30 @@ impl From<Effort> for Reasoning {
 pub(crate) struct WireReasoning {
     pub(crate) effort: Option<Effort>,
     enabled: Option<bool>,
+}
+
+/// How some hosted models are told to think.
+#[derive(Debug, Deserialize)]
+struct WireThinking {
+    r#type: Thinking,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Thinking {
+    Auto,
+    Disabled,
+    Enabled,
+}
+
+impl From<Thinking> for Reasoning {
+    fn from(thinking: Thinking) -> Self {
+        match thinking {
+            Thinking::Auto => Self::Auto,
+            Thinking::Disabled => Self::Off,
+            Thinking::Enabled => Self::On,
+        }
+    }
 }
 
 type Field = (&'static str, fn(&Params) -> &Shape, fn(&Shape) -> bool, &'static str);
@@ -213,7 +238,9 @@ impl Params {
         let reasoning = self.reasoning.as_ref().map(|Object(reasoning)| reasoning);
         let enabled = self.enable_thinking.or_else(|| reasoning?.enabled);
         let effort = self.reasoning_effort.or_else(|| reasoning?.effort);
-        Ok(enabled.map(switch).or_else(|| effort.map(Into::into)).unwrap_or_default())
+        let thinking = || self.thinking.as_ref().map(|Object(thinking)| thinking.r#type.into());
+        let said = enabled.map(switch).or_else(thinking);
+        Ok(said.or_else(|| effort.map(Into::into)).unwrap_or_default())
     }
 
     /// How many other likely tokens to tell of each, where the likelihood is asked for at all.

@@ -41,7 +41,7 @@ fn the_smallest_chat_has_openais_defaults() {
 #[test]
 fn every_parameter_is_mapped() {
     type Change = fn(&mut InferRequest);
-    let table: [(&str, Change); 42] = [
+    let table: [(&str, Change); 43] = [
         (r#""max_tokens":5"#, |r| r.max_tokens = Some(5)),
         (r#""max_completion_tokens":6"#, |r| r.max_tokens = Some(6)),
         (r#""max_tokens":5,"max_completion_tokens":6"#, |r| r.max_tokens = Some(6)),
@@ -76,6 +76,7 @@ fn every_parameter_is_mapped() {
         (r#""reasoning_effort":"high""#, |r| chat_of(r).reasoning = Reasoning::On),
         (r#""reasoning":{"enabled":false}"#, |r| chat_of(r).reasoning = Reasoning::Off),
         (r#""enable_thinking":true"#, |r| chat_of(r).reasoning = Reasoning::On),
+        (r#""thinking":{"type":"disabled"}"#, |r| chat_of(r).reasoning = Reasoning::Off),
         (r#""reasoning_effort":"high","chat_template_kwargs":{"enable_thinking":false}"#, |r| {
             chat_of(r).reasoning = Reasoning::Off;
         }),

@@ -110,6 +110,15 @@ async fn only_a_good_key_opens_and_each_api_says_so_in_its_words() {
 }
 
 #[tokio::test]
+async fn who_sends_much_with_a_bad_key_hears_that_it_is_bad() {
+    let (door, _) = locked().await;
+    let body = chat("arknet/tiny", "").replace("one two", &"x".repeat(10_000_000));
+    let request = post("/v1/chat/completions", &body);
+    assert_eq!(send(&door, "Authorization: Bearer sk-ark-bad", &request).await.status, 401);
+    assert_eq!(send(&door, "X-API-Key: sk-ark-requests", &request).await.status, 429);
+}
+
+#[tokio::test]
 async fn a_key_is_for_its_models() {
     let (door, _) = locked().await;
     let header = "Authorization: Bearer sk-ark-one";
