@@ -145,15 +145,16 @@ async fn openai(
         if let Some(props) = ask(http, options, Place::Props, None).await? {
             listing::llama_props(one, &props);
         }
-        // It does not say whether it embeds or ranks, so it is tried once.
+        // It does not say whether it embeds or ranks, so it is tried once. Ranking first: a server
+        // that ranks makes vectors too, of one number each.
+        let body = json!({ "model": one.id, "query": "a", "documents": ["a"] });
+        if try_out(http, options, Place::Rerank, &body).await {
+            one.capabilities = Capabilities::RERANK.with(Capabilities::TOKENIZE);
+            continue;
+        }
         let body = json!({ "model": one.id, "input": ["a"] });
         if try_out(http, options, Place::Embeddings, &body).await {
             one.capabilities = one.capabilities.with(Capabilities::EMBED);
-        } else {
-            let body = json!({ "model": one.id, "query": "a", "documents": ["a"] });
-            if try_out(http, options, Place::Rerank, &body).await {
-                one.capabilities = Capabilities::RERANK.with(Capabilities::TOKENIZE);
-            }
         }
     }
     Ok(Some(listed))

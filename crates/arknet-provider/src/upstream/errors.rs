@@ -223,101 +223,103 @@ pub fn retry_after_ms(in_ms: Option<&str>, in_s: Option<&str>) -> Option<u64> {
 mod tests {
     use super::*;
 
+    type Row = (u16, &'static str, RefusalCode, &'static str, Option<Sign>);
+
+    const REAL: &[Row] = &[
+        // llama-server
+        (
+            400,
+            r#"{"error":{"code":400,"message":"request (9 tokens) exceeds the available context size (8 tokens), try increasing it","type":"exceed_context_size_error","n_prompt_tokens":9,"n_ctx":8}}"#,
+            RefusalCode::ContextOverflow,
+            "takes 9 tokens, the context has 8",
+            None,
+        ),
+        (
+            503,
+            r#"{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}"#,
+            RefusalCode::Busy,
+            "busy",
+            None,
+        ),
+        // vLLM, old and new
+        (
+            400,
+            r#"{"object":"error","message":"This model's maximum context length is 4096 tokens. However, you requested 5000 tokens (4500 in the messages, 500 in the completion).","type":"BadRequestError","code":400}"#,
+            RefusalCode::ContextOverflow,
+            "takes 5000 tokens, the context has 4096",
+            None,
+        ),
+        (
+            404,
+            r#"{"error":{"message":"The model `x` does not exist.","type":"NotFoundError","code":404}}"#,
+            RefusalCode::UnknownModel,
+            "model",
+            None,
+        ),
+        // OpenAI
+        (
+            400,
+            r#"{"error":{"message":"...","type":"invalid_request_error","code":"context_length_exceeded"}}"#,
+            RefusalCode::ContextOverflow,
+            "do not fit",
+            None,
+        ),
+        (
+            401,
+            r#"{"error":{"message":"Incorrect API key provided: sk-12*34","code":"invalid_api_key"}}"#,
+            RefusalCode::ProviderFailed,
+            "key",
+            Some(Sign::Rejected),
+        ),
+        (
+            429,
+            r#"{"error":{"code":"insufficient_quota","message":"x"}}"#,
+            RefusalCode::ProviderFailed,
+            "quota",
+            Some(Sign::Rejected),
+        ),
+        // Anthropic
+        (
+            400,
+            r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 210000 tokens > 200000 maximum"}}"#,
+            RefusalCode::ContextOverflow,
+            "takes 210000 tokens, the context has 200000",
+            None,
+        ),
+        (
+            529,
+            r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
+            RefusalCode::Busy,
+            "busy",
+            None,
+        ),
+        // Ollama
+        (404, r#"{"error":"model 'x' not found"}"#, RefusalCode::UnknownModel, "model", None),
+        (
+            400,
+            r#"{"error":"the input length exceeds the context length"}"#,
+            RefusalCode::ContextOverflow,
+            "do not fit",
+            None,
+        ),
+        // Anybody
+        (400, "secret sk-1", RefusalCode::InvalidRequest, "does not accept the request", None),
+        (422, "", RefusalCode::InvalidRequest, "does not accept", None),
+        (413, "<html>", RefusalCode::TooLarge, "too large", None),
+        (500, "\u{0}", RefusalCode::ProviderFailed, "status 500", Some(Sign::Failed)),
+        (302, "", RefusalCode::ProviderFailed, "status 302", Some(Sign::Failed)),
+        (403, "{}", RefusalCode::ProviderFailed, "permit", Some(Sign::Rejected)),
+    ];
+
     #[test]
     fn errors_of_real_servers() {
-        use RefusalCode as Code;
-        let rejected = Some(Sign::Rejected);
-        for (status, body, code, words, sign) in [
-            // llama-server
-            (
-                400,
-                r#"{"error":{"code":400,"message":"request (9 tokens) exceeds the available context size (8 tokens), try increasing it","type":"exceed_context_size_error","n_prompt_tokens":9,"n_ctx":8}}"#,
-                Code::ContextOverflow,
-                "takes 9 tokens, the context has 8",
-                None,
-            ),
-            (
-                503,
-                r#"{"error":{"code":503,"message":"Loading model","type":"unavailable_error"}}"#,
-                Code::Busy,
-                "busy",
-                None,
-            ),
-            // vLLM, old and new
-            (
-                400,
-                r#"{"object":"error","message":"This model's maximum context length is 4096 tokens. However, you requested 5000 tokens (4500 in the messages, 500 in the completion).","type":"BadRequestError","code":400}"#,
-                Code::ContextOverflow,
-                "takes 5000 tokens, the context has 4096",
-                None,
-            ),
-            (
-                404,
-                r#"{"error":{"message":"The model `x` does not exist.","type":"NotFoundError","code":404}}"#,
-                Code::UnknownModel,
-                "model",
-                None,
-            ),
-            // OpenAI
-            (
-                400,
-                r#"{"error":{"message":"...","type":"invalid_request_error","code":"context_length_exceeded"}}"#,
-                Code::ContextOverflow,
-                "do not fit",
-                None,
-            ),
-            (
-                401,
-                r#"{"error":{"message":"Incorrect API key provided: sk-12*34","code":"invalid_api_key"}}"#,
-                Code::ProviderFailed,
-                "key",
-                rejected,
-            ),
-            (
-                429,
-                r#"{"error":{"code":"insufficient_quota","message":"x"}}"#,
-                Code::ProviderFailed,
-                "quota",
-                rejected,
-            ),
-            // Anthropic
-            (
-                400,
-                r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 210000 tokens > 200000 maximum"}}"#,
-                Code::ContextOverflow,
-                "takes 210000 tokens, the context has 200000",
-                None,
-            ),
-            (
-                529,
-                r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
-                Code::Busy,
-                "busy",
-                None,
-            ),
-            // Ollama
-            (404, r#"{"error":"model 'x' not found"}"#, Code::UnknownModel, "model", None),
-            (
-                400,
-                r#"{"error":"the input length exceeds the context length"}"#,
-                Code::ContextOverflow,
-                "do not fit",
-                None,
-            ),
-            // Anybody
-            (400, "secret sk-1", Code::InvalidRequest, "does not accept the request", None),
-            (422, "", Code::InvalidRequest, "does not accept", None),
-            (413, "<html>", Code::TooLarge, "too large", None),
-            (500, "\u{0}", Code::ProviderFailed, "status 500", Some(Sign::Failed)),
-            (302, "", Code::ProviderFailed, "status 302", Some(Sign::Failed)),
-            (403, "{}", Code::ProviderFailed, "permit", rejected),
-        ] {
+        for &(status, body, code, words, sign) in REAL {
             let fault = refusal(Place::ChatCompletions, status, Some(7), body.as_bytes());
             let (refusal, found) = (fault.refusal, fault.sign);
             assert_eq!((refusal.code, found), (code, sign), "{status} {body}");
             assert!(refusal.detail.contains(words), "{} for {body}", refusal.detail);
             assert!(!refusal.detail.contains("sk-"), "{}", refusal.detail);
-            assert_eq!(refusal.retry_after_ms, (code == Code::Busy).then_some(7));
+            assert_eq!(refusal.retry_after_ms, (code == RefusalCode::Busy).then_some(7));
         }
     }
 
