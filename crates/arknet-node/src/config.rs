@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use arknet_provider::upstream::UpstreamOptions;
 use arknet_types::{Atoms, ModelName, NetworkId, Profile, PublicKey};
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +67,27 @@ pub struct Config {
     pub mesh: MeshSection,
     /// Where traces go.
     pub telemetry: Telemetry,
+    /// Services that somebody runs already, whose models this node serves.
+    #[serde(skip_serializing_if = "Upstreams::is_empty")]
+    pub upstreams: Upstreams,
+}
+
+/// The sections `[[upstreams]]`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(transparent)]
+pub struct Upstreams(pub Vec<UpstreamOptions>);
+
+impl Upstreams {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl PartialEq for Upstreams {
+    /// By what the file says; keys are not part of it.
+    fn eq(&self, other: &Self) -> bool {
+        serde_json::to_value(self).ok() == serde_json::to_value(other).ok()
+    }
 }
 
 /// The section `[mesh]`.
@@ -201,6 +223,7 @@ impl Default for Config {
             gateway: Gateway::default(),
             mesh: MeshSection::default(),
             telemetry: Telemetry::default(),
+            upstreams: Upstreams::default(),
         }
     }
 }
@@ -319,6 +342,12 @@ pub enum ConfigError {
         /// The most.
         high: u64,
     },
+    /// Two upstreams of one name.
+    #[error("two sections [[upstreams]] are called {name}")]
+    UpstreamTwice {
+        /// The name.
+        name: String,
+    },
     /// Not a role.
     #[error("{found:?} is not a role; the roles are compute, gateway and validator")]
     Role {
@@ -371,6 +400,13 @@ impl Config {
         if !self.admin.listen.ip().is_loopback() {
             let address = self.admin.listen;
             return Err(ConfigError::NotLoopback { key: "admin.listen", address });
+        }
+        let mut names = BTreeSet::new();
+        for upstream in &self.upstreams.0 {
+            let name = upstream.name.clone();
+            if !names.insert(&upstream.name) {
+                return Err(ConfigError::UpstreamTwice { name });
+            }
         }
         if self.gateway.require_key && self.gateway.danger_no_keys {
             return Err(ConfigError::Keys);
@@ -460,6 +496,12 @@ mod tests {
             ("roles = []", "roles is empty"),
             ("roles = [\"king\"]", "unknown variant `king`"),
             ("[gateway]\nrequire_key = true\ndanger_no_keys = true", "contradict"),
+            ("[[upstreams]]\nname = \"a\"\nkind = \"telex\"\nurl = \"http://h\"", "telex"),
+            (
+                "[[upstreams]]\nname = \"a\"\nkind = \"ollama\"\nurl = \"http://h\"\n\
+                 [[upstreams]]\nname = \"a\"\nkind = \"openai\"\nurl = \"http://h\"",
+                "two sections",
+            ),
             ("[compute]\nprofile = \"quick\"", "unknown variant `quick`"),
             ("[admin]\nlisten = \"192.168.1.1:1\"", "loopback"),
             ("[compute]\nqueue_max = 65537", "between 0 and 65536"),

@@ -10,7 +10,7 @@ use std::{
 use arknet_sdk::{home, keyfile};
 use serde::{Deserialize, Serialize};
 
-use crate::keys::KeyFile;
+use crate::{keys::KeyFile, secrets::SecretStore};
 
 /// Why the data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +105,12 @@ impl DataDir {
     #[must_use]
     pub fn keys(&self) -> KeyFile {
         KeyFile::new(self.root.join("keys.json"))
+    }
+
+    /// The keys of upstream services.
+    #[must_use]
+    pub fn secrets(&self) -> SecretStore {
+        SecretStore::new(self.root.join("upstreams"))
     }
 
     /// What the API keys have used today.

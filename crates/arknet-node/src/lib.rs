@@ -20,6 +20,7 @@ mod publisher;
 mod pull;
 mod queue;
 mod scrape;
+pub mod secrets;
 pub mod serving;
 
 pub use admin::{PeerReport, Status};
@@ -31,3 +32,4 @@ pub use keys::{KeyFile, KeyRecord, KeysError, NewKey};
 pub use metrics::metrics_page;
 pub use models::{ModelEntry, ModelStore, ModelsError};
 pub use node::{Node, NodeError, serve_locally};
+pub use secrets::{SecretError, SecretStore};

@@ -9,7 +9,10 @@ use std::{
 
 use arknet_mesh::{Inbound, Mesh, MeshError, MeshOptions, Multiaddr};
 use arknet_protocol::{Policy, Who};
-use arknet_provider::Provider;
+use arknet_provider::{
+    Provider,
+    upstream::{OptionsError, Upstream},
+};
 use arknet_sdk::{
     Atoms, Client, ConnectError,
     keyfile::{self, KeyFileError},
@@ -36,6 +39,7 @@ use crate::{
     publisher::Publisher,
     pull::Puller,
     scrape::Scrape,
+    secrets::SecretError,
     serving::{Serving, ServingOptions},
 };
 
@@ -102,6 +106,17 @@ pub enum NodeError {
     /// No session for the gateway.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// The key of an upstream cannot be used.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// An upstream cannot be used as it is configured.
+    #[error("upstream {name}: {source}")]
+    Upstream {
+        /// Which.
+        name: String,
+        /// What is wrong.
+        source: OptionsError,
+    },
     /// A part of the node ended that never should.
     #[error("the node's {part} ended unexpectedly")]
     Stopped {
@@ -132,7 +147,8 @@ impl Node {
             true => Some(engines(data, &config)?),
             false => None,
         };
-        let providers = engines.iter().map(Engines::provider).collect();
+        let mut providers: Vec<_> = engines.iter().map(Engines::provider).collect();
+        providers.extend(upstreams(data, &config)?);
         Self::start_locked(data, config, providers, engines, lock).await
     }
 
@@ -444,6 +460,21 @@ fn engines(data: &DataDir, config: &Config) -> Result<Engines, NodeError> {
     let store = ModelStore::open(data.models())?;
     let entries = chosen(&store, config)?;
     Ok(Engines::start(store, &config.compute, &entries)?)
+}
+
+/// The services whose models this node serves.
+fn upstreams(data: &DataDir, config: &Config) -> Result<Vec<Arc<dyn Provider>>, NodeError> {
+    let secrets = data.secrets();
+    let mut providers: Vec<Arc<dyn Provider>> = Vec::new();
+    for options in &config.upstreams.0 {
+        let mut options = options.clone();
+        options.key = secrets.get(&options.name)?;
+        let name = options.name.clone();
+        let upstream =
+            Upstream::start(options).map_err(|source| NodeError::Upstream { name, source })?;
+        providers.push(Arc::new(upstream));
+    }
+    Ok(providers)
 }
 
 /// The models to serve: those configured, else those added, else the one that ships.

@@ -110,7 +110,7 @@ fn over_gateway(
         "model": model,
         "messages": messages(ask).iter().map(|message| json!({
             "role": message.role.as_str(),
-            "content": message.content,
+            "content": message.text(),
         })).collect::<Vec<_>>(),
         "max_tokens": ask.max_tokens,
         "stream": true,

@@ -30,6 +30,8 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Ask a model a question and stream its answer
     Ask(Ask),
+    /// Measure servers as their users see them
+    Bench(crate::bench::BenchArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -58,6 +60,11 @@ pub(crate) enum Command {
     Start(Start),
     /// Show what the running node is doing
     Status,
+    /// Keep the keys of services whose models this node serves
+    Upstream {
+        #[command(subcommand)]
+        command: UpstreamCommand,
+    },
     /// Make a wallet or show its address
     Wallet {
         #[command(subcommand)]
@@ -183,6 +190,22 @@ impl Start {
             models: self.model.clone(),
         }
     }
+}
+
+#[derive(Subcommand)]
+pub(crate) enum UpstreamCommand {
+    /// List the upstreams of the configuration
+    List,
+    /// Forget the key of an upstream
+    RemoveKey {
+        /// What the configuration calls it
+        name: String,
+    },
+    /// Keep the key of an upstream, read from standard input
+    SetKey {
+        /// What the configuration calls it
+        name: String,
+    },
 }
 
 #[derive(Subcommand)]

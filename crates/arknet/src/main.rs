@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 not a valid command line, 3 the request was refused.
 
 mod ask;
+mod bench;
 mod cli;
 mod config;
 mod init;
@@ -12,6 +13,7 @@ mod out;
 mod start;
 mod status;
 mod telemetry;
+mod upstream;
 mod wallet;
 
 use std::process::ExitCode;
@@ -63,6 +65,7 @@ fn run(arguments: Arguments, out: &Out) -> anyhow::Result<()> {
     let load = |overrides: &Overrides| Config::load(&config_path, overrides);
     match arguments.command {
         Command::Ask(ask) => ask::run(&data, &load(&Overrides::default())?, ask, out),
+        Command::Bench(args) => bench::run(args, out),
         Command::Completions { .. } => unreachable!("handled above"),
         Command::Config { command } => config::run(&config_path, command, out),
         Command::Init => init::run(&data, &config_path, out),
@@ -71,6 +74,9 @@ fn run(arguments: Arguments, out: &Out) -> anyhow::Result<()> {
         Command::Peers => status::peers(&data, out),
         Command::Start(flags) => start::run(&data, load(&flags.overrides())?, out),
         Command::Status => status::status(&data, out),
+        Command::Upstream { command } => {
+            upstream::run(&data, &load(&Overrides::default())?, command, out)
+        }
         Command::Wallet { command } => wallet::run(&data, command, out),
     }
 }

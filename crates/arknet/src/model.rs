@@ -85,7 +85,7 @@ fn fetch(
     }
     let name = match name {
         Some(name) => Some(name),
-        None => url_name(url),
+        None => arknet_node::models::url_name(url),
     };
     let download = Download::new(url, &store.partial());
     let progress = bar(out, "fetching", None);
