@@ -104,6 +104,9 @@ pub struct GgufInfo {
     pub pooling: Option<Pooling>,
     /// Whether every token sees those after it too, so that a text must be read in one step.
     pub is_read_whole: bool,
+    /// Whether positions are computed. Those that were learned end where training did, and the
+    /// native library ends the process when asked for more.
+    pub has_rotary_positions: bool,
     /// How its numbers are stored, mostly: `Q8_0`.
     pub quantization: Option<&'static str>,
     /// Numbers in the vector of one token.
@@ -221,6 +224,7 @@ impl GgufInfo {
         Ok(Self {
             // The pooling of ranking models is the library's, which pools within one step.
             is_read_whole: is_encoder || purpose == Purpose::Rank,
+            has_rotary_positions: metadata.has_prefix(&format!("{architecture}.rope.")),
             name: metadata.text("general.name").map(str::to_owned),
             context_tokens,
             layers,

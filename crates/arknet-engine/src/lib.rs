@@ -16,5 +16,4 @@ pub use llama::{
 };
 
 /// Whether this build computes on a graphics processor.
-pub const HAS_GPU: bool =
-    cfg!(any(feature = "cuda", feature = "metal", feature = "vulkan"));
+pub const HAS_GPU: bool = cfg!(any(feature = "cuda", feature = "metal", feature = "vulkan"));

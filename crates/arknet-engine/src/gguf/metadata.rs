@@ -1,6 +1,7 @@
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     io::Read,
+    ops::Bound,
 };
 
 use super::{GgufError, reader::Reader};
@@ -123,6 +124,12 @@ impl Metadata {
             Value::List { elements, .. } => Some(*elements),
             _ => None,
         }
+    }
+
+    /// Whether any key begins like this.
+    pub(super) fn has_prefix(&self, prefix: &str) -> bool {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        self.values.range::<str, _>(from).next().is_some_and(|(key, _)| key.starts_with(prefix))
     }
 
     /// A number, or the largest of a list of them with one for each layer.

@@ -69,6 +69,7 @@ fn the_embedded_model_is_read() {
     assert_eq!((info.purpose, info.pooling), (Purpose::Generate, None));
     assert_eq!((info.embedding_length, info.head_lengths), (256, (64, 64)));
     assert!(info.feed_forward_length > 256 && info.parameters > 1_000_000);
+    assert!(info.has_rotary_positions && !info.is_read_whole);
     assert_eq!(info.file_bytes, model.bytes.len() as u64);
     assert!(info.context_tokens >= 256 && info.layers > 0 && info.vocabulary_tokens > 256);
     assert!(info.kv_bytes_per_token() > 0);
@@ -83,6 +84,7 @@ fn what_is_not_there_is_derived() {
     assert_eq!((info.context_tokens, info.layers), (2048, 3));
     assert_eq!((info.name, info.vocabulary_tokens), (None, 2));
     assert_eq!((info.purpose, info.chat_template), (Purpose::Generate, None));
+    assert!(!info.has_rotary_positions);
 }
 
 #[test]

@@ -58,6 +58,19 @@ pub enum LoadError {
         /// Its kind.
         architecture: String,
     },
+    /// More context than the model has positions.
+    #[error(
+        "{path}: was made for {trained_tokens} tokens and cannot have a context of {asked_tokens}; \
+         ask for a shorter context"
+    )]
+    Positions {
+        /// The model file.
+        path: PathBuf,
+        /// Context asked for.
+        asked_tokens: u32,
+        /// Context there is.
+        trained_tokens: u32,
+    },
     /// The native loader says no; its reasons are in the log.
     #[error(
         "{path}: llama.cpp cannot load this {architecture} model (its reasons are in the log); \

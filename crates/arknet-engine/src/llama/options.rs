@@ -113,6 +113,11 @@ pub fn survey_with(options: &LlamaOptions, available_bytes: u64) -> Result<Surve
     if options.profile == Profile::Exact {
         check_exact(path, &file)?;
     }
+    let asked_tokens = options.context_tokens.unwrap_or(0);
+    if !file.has_rotary_positions && asked_tokens > file.context_tokens {
+        let trained_tokens = file.context_tokens;
+        return Err(LoadError::Positions { path: path.clone(), asked_tokens, trained_tokens });
+    }
     let wishes = Wishes {
         context_tokens: options.context_tokens,
         slots: options.slots,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails where it happens")]
 
 mod answers;
+mod encoder;
 mod exact;
 mod forms;
 mod limits;
