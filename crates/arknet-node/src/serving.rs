@@ -34,6 +34,8 @@ const IDLE_STREAM_MAX: Duration = Duration::from_secs(15 * 60);
 const ARRIVAL_MAX: Duration = Duration::from_secs(60);
 /// Frames that are ready at the same moment and leave in one write.
 const FRAMES_PER_WRITE_MAX: usize = 32;
+/// Bytes of one write, except for the frame that goes beyond.
+const WRITE_BYTES_MAX: usize = 256 * 1024;
 /// Bytes of requests that arrive at the same time, over all peers.
 const ARRIVING_BYTES_MAX: usize = 128 << 20;
 const ALIVE: Duration = Duration::from_millis(ALIVE_MS);
@@ -391,12 +393,16 @@ impl Serving {
             let mut next = reply;
             let mut bytes = Vec::with_capacity(256);
             let mut is_over = false;
-            for _ in 0..FRAMES_PER_WRITE_MAX {
+            // What was taken must be sent: nothing is taken beyond what this write holds.
+            for left in (0..FRAMES_PER_WRITE_MAX).rev() {
                 let Some(reply) = next else { break };
                 account.count(&reply);
                 is_over = matches!(reply, Reply::Done { .. } | Reply::Refused(_));
                 bytes.extend_from_slice(&frame(&reply));
                 if is_over {
+                    break;
+                }
+                if left == 0 || bytes.len() >= WRITE_BYTES_MAX {
                     break;
                 }
                 next = running.next().now_or_never().flatten();

@@ -142,7 +142,7 @@ impl Provider for Upstream {
         };
         let call = call(self.shared.options.kind, &request, &found.target)?;
         let (replies, received) = mpsc::channel(REPLIES_WAITING_MAX);
-        tokio::spawn(run::answer(Arc::clone(&self.shared), call, replies));
+        tokio::spawn(run::answer(Arc::clone(&self.shared), request.model, call, replies));
         Ok(Generation::with_seat(received, Box::new(Slot { _permit: permit })))
     }
 }

@@ -17,7 +17,7 @@ use tracing_subscriber::{
 
 /// What is logged when nothing is said. A first node knows no peers, which its routing table takes
 /// for a failure.
-const LOG_DEFAULT: &str = "warn,libp2p_kad=error";
+const LOG_DEFAULT: &str = "warn,libp2p_kad=error,llama_cpp=error";
 /// The spans that leave the machine; nothing else does.
 const TRACED: &str = "arknet::request";
 /// How long sending one batch may take.

@@ -146,8 +146,10 @@ fn measure<'a>(value: &'a Value, depth: usize, size: &mut Size<'a>) -> usize {
 pub(super) fn with_options(mut value: Value, is_lenient: bool) -> Value {
     if let Some(fields) = value.as_object_mut() {
         let options = json!({
-            // As models write it, indented or not, but not without end.
-            "whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,64}",
+            // On one line: where white space is free, a weak model writes it until its tokens end.
+            "whitespace_flexible": false,
+            "item_separator": ", ?",
+            "key_separator": ": ?",
             // One of several is near enough to any of several to be of use.
             "coerce_one_of": true,
             "lenient": is_lenient,

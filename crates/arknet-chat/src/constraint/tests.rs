@@ -76,7 +76,7 @@ fn every_kind_of_format_is_followed() {
     let cases: [(Format, &[&str], &[&str]); 6] = [
         (
             Format::JsonObject,
-            &["{}", "{\"a\": [1, null]}", "{\n \"a\": \"\u{e9}\"}"],
+            &["{}", "{\"a\": [1, null]}", "{\"a\":\"\u{e9}\"}"],
             &["[]", "{", "1"],
         ),
         (

@@ -198,7 +198,7 @@ impl Preparation {
         Refusal::new(
             RefusalCode::ContextOverflow,
             format!(
-                "the input {has} {tokens} tokens and {} holds {} with the answer",
+                "the input {has} {tokens} tokens, the context length of {} is {} with the answer",
                 self.name, self.context_tokens
             ),
         )

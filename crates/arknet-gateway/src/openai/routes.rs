@@ -130,7 +130,10 @@ fn before(call: &Call, asked: &ResponseAsked) -> Result<Arc<[Message]>, ApiError
         return Ok(Arc::from([]));
     };
     let kept = call.desk.shelf.find(Instant::now(), call.owner(), id);
-    let error = || no_response(id).about("previous_response_id");
+    let error = || ApiError {
+        status: StatusCode::BAD_REQUEST,
+        ..no_response(id).about("previous_response_id").code("previous_response_not_found")
+    };
     kept.map(|kept| kept.messages).ok_or_else(error)
 }
 

@@ -18,6 +18,9 @@ use tokio::sync::{mpsc, watch};
 pub(crate) const MODEL: &str = "test/echo";
 /// A model whose answer never ends by itself.
 pub(crate) const ENDLESS: &str = "test/endless";
+/// A model whose whole answer of [`FLOOD_WORDS`] numbered words is there at once.
+pub(crate) const FLOOD: &str = "test/flood";
+pub(crate) const FLOOD_WORDS: usize = 200;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A model as [`Scripted`] serves it.
@@ -44,6 +47,15 @@ impl Provider for Scripted {
     }
 
     fn generate(&self, request: InferRequest) -> Result<Generation, Refusal> {
+        if request.model.as_str() == FLOOD {
+            let (sender, replies) = mpsc::channel(FLOOD_WORDS + 1);
+            for number in 0..FLOOD_WORDS {
+                sender.try_send(Reply::Text { text: format!("{number} "), tokens: 1 }).unwrap();
+            }
+            let usage = Usage { completion_tokens: 200, ..Usage::default() };
+            sender.try_send(Reply::Done { finish: FinishReason::Stop, usage }).unwrap();
+            return Ok(Generation::from_channel(replies));
+        }
         let (sender, replies) = mpsc::channel(2);
         let running = self.running.clone();
         running.send_modify(|running| *running += 1);
@@ -82,7 +94,8 @@ impl TestNode {
         config.shutdown_grace_ms = 100;
         change(&mut config);
         let (running_sender, running) = watch::channel(0);
-        let models = watch::Sender::new(Arc::from([info(MODEL, 64), info(ENDLESS, 1)]));
+        let models =
+            watch::Sender::new(Arc::from([info(MODEL, 64), info(ENDLESS, 1), info(FLOOD, 1)]));
         let provider = Scripted { running: running_sender, models: models.clone() };
         let node = Node::start_with(&data, config, vec![Arc::new(provider)]).await.unwrap();
         node.wait_listening(PATIENCE).await;

@@ -244,3 +244,14 @@ async fn what_a_model_cannot_do_is_refused_by_both_sides() {
     assert_eq!(refusal.code, RefusalCode::Unsupported, "the server asks its model");
     node.stop().await;
 }
+
+#[tokio::test]
+async fn an_answer_that_is_there_at_once_loses_nothing() {
+    let node = TestNode::start(|_| {}).await;
+    let client = client(&node).await;
+    let ask = InferRequest { max_tokens: 200, ..ask(FLOOD) };
+    let answer = client.infer(ask).await.unwrap();
+    let words: String = (0..FLOOD_WORDS).map(|number| format!("{number} ")).collect();
+    assert_eq!(answer.text, words);
+    node.stop().await;
+}

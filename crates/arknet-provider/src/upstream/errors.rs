@@ -85,6 +85,7 @@ impl Said {
                 "prompt is too long",
                 "exceeds the available context",
                 "exceeds context",
+                "do not fit the context",
             ])
     }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use arknet_types::{Refusal, RefusalCode, Reply};
+use arknet_types::{ModelName, Refusal, RefusalCode, Reply};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::{Response, body::Incoming};
@@ -29,7 +29,12 @@ impl From<HttpError> for Fault {
 }
 
 /// Answers one request. Ends at once, connection and all, when nobody listens any more.
-pub(super) async fn answer(shared: Arc<Shared>, call: Call, replies: mpsc::Sender<Reply>) {
+pub(super) async fn answer(
+    shared: Arc<Shared>,
+    model: ModelName,
+    call: Call,
+    replies: mpsc::Sender<Reply>,
+) {
     let result = tokio::select! {
         biased;
         () = replies.closed() => return,
@@ -39,8 +44,15 @@ pub(super) async fn answer(shared: Arc<Shared>, call: Call, replies: mpsc::Sende
     if let Some(sign) = fault.sign {
         shared.note(sign);
     }
+    let mut refusal = fault.refusal;
+    if matches!(refusal.code, RefusalCode::InvalidRequest | RefusalCode::Unsupported) {
+        // Which of several models it is that does not take pictures, for example.
+        let words = format!("{}: {model}", refusal.detail);
+        refusal =
+            Refusal { retry_after_ms: refusal.retry_after_ms, ..Refusal::new(refusal.code, words) };
+    }
     // Whoever went away meanwhile needs no refusal.
-    let _ = replies.send(Reply::Refused(fault.refusal)).await;
+    let _ = replies.send(Reply::Refused(refusal)).await;
 }
 
 async fn talk(shared: &Shared, call: Call, replies: &mpsc::Sender<Reply>) -> Result<(), Fault> {

@@ -271,7 +271,7 @@ fn formats_choices_and_thoughts_in_each_language() {
         (Ollama, Generic, think, "/think", json!(true)),
         (OpenAi, LlamaServer, |r| r.logprobs = Some(0), "/top_logprobs", json!(1)),
         (OpenAi, Generic, |r| r.logprobs = Some(0), "/top_logprobs", json!(0)),
-        (OpenAi, LlamaServer, |r| r.sampling.presence_penalty = 0.5, "/repeat_last_n", json!(-1)),
+        (OpenAi, LlamaServer, |r| r.sampling.presence_penalty = 0.5, "/repeat_last_n", json!(4096)),
         (OpenAi, Vllm, |r| continue_it(r), "/continue_final_message", json!(true)),
         (
             OpenAi,

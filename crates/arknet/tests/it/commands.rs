@@ -69,7 +69,7 @@ fn the_configuration_is_checked_and_shown_with_origins() {
     };
     assert_eq!(value("shutdown_grace_ms"), (5.into(), "file".into()));
     assert_eq!(value("gateway.listen"), ("127.0.0.1:4000".into(), "default".into()));
-    fs::write(home.join("arknet.toml"), "[gateway]\nlisten = \"0.0.0.0:4000\"\n").unwrap();
+    fs::write(home.join("arknet.toml"), "[admin]\nlisten = \"0.0.0.0:8910\"\n").unwrap();
     let refused = run(home, &["config", "check"]);
     assert!(text(&refused.stderr).contains("loopback"), "{}", text(&refused.stderr));
     fs::write(home.join("arknet.toml"), "colour = \"red\"\n").unwrap();
@@ -93,7 +93,19 @@ fn what_is_wrong_on_the_command_line_is_said() {
         assert!(text(&script.stdout).contains("arknet"), "{shell}");
     }
     let help = text(&arknet(Path::new("/")).arg("--help").output().unwrap().stdout);
-    for command in ["ask", "start", "wallet", "model", "peers", "status", "config", "completions"] {
+    for command in [
+        "ask",
+        "start",
+        "wallet",
+        "model",
+        "key",
+        "upstream",
+        "bench",
+        "peers",
+        "status",
+        "config",
+        "completions",
+    ] {
         assert!(help.contains(command), "{command}");
     }
 }

@@ -139,6 +139,19 @@ impl Network {
     }
 }
 
+/// Waits until a gateway lists `model`, whoever serves it.
+pub(crate) fn wait_for_model(gateway: SocketAddr, model: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let list = get(gateway, "/v1/models");
+        if list["data"].as_array().unwrap().iter().any(|entry| entry["id"] == model) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{model} is not served: {list}");
+        std::thread::yield_now();
+    }
+}
+
 /// Waits until a gateway has heard that `peer` serves `model`.
 pub(crate) fn wait_for_peer(gateway: SocketAddr, model: &str, peer: &str) {
     let deadline = Instant::now() + PATIENCE;

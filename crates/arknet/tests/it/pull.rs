@@ -55,7 +55,7 @@ fn what_nobody_hands_over_is_said() {
     );
     for model in ["Qwen/Qwen3-0.6B-Q8_0", "no/such"] {
         let last = pull(&fetching, model).pop().unwrap();
-        assert!(last["error"].as_str().is_some_and(|words| words.contains("hands over")), "{last}");
+        assert!(last["error"].as_str().is_some_and(|words| words.contains("not found")), "{last}");
     }
     let present = pull(&fetching, TINY).pop().unwrap();
     assert_eq!(present["status"], "success", "it is here already");

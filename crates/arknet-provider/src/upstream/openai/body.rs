@@ -303,7 +303,8 @@ fn common<'a>(request: &'a InferRequest, to: &Target) -> Result<Common<'a>, Refu
         repeat_penalty: is_llama.then_some(repeat_penalty),
         repetition_penalty: (fully && !is_llama).then_some(repeat_penalty),
         // It looks at 64 tokens only unless told otherwise.
-        repeat_last_n: (is_llama && penalizes).then_some(-1),
+        repeat_last_n: (is_llama && penalizes)
+            .then(|| i32::try_from(to.context_tokens).unwrap_or(i32::MAX)),
         seed: request
             .sampling
             .seed
