@@ -7,6 +7,7 @@ mod load;
 mod mixed;
 mod nodes;
 mod provider;
+mod upstream;
 
 use std::{
     net::SocketAddr,
@@ -33,9 +34,13 @@ fn main() -> anyhow::Result<()> {
             let seconds = arguments.get(1).map_or(Ok(600), |text| text.parse())?;
             runtime()?.block_on(mixed::run(Duration::from_secs(seconds)))
         }
-        None => runtime()?.block_on(bench()),
+        Some("upstream") => runtime()?.block_on(upstream::run()),
+        None => runtime()?.block_on(async {
+            bench().await?;
+            upstream::run().await
+        }),
         Some(other) => {
-            anyhow::bail!("{other}: the arguments are latency, mixed [SECONDS] and soak")
+            anyhow::bail!("{other}: the arguments are latency, mixed [SECONDS], soak and upstream")
         }
     }
 }
@@ -146,14 +151,35 @@ async fn many_at_once(network: &Network, address: SocketAddr) -> anyhow::Result<
 async fn paced(network: &Network, address: SocketAddr) -> anyhow::Result<()> {
     let before = (network.gateway.cpu_seconds()?, network.compute.cpu_seconds()?);
     let began = Instant::now();
+    let totals = paced_streams(address, STREAMS, STREAM_TOKENS).await?;
+    let ideal = PACE * (STREAM_TOKENS - 1);
+    let seconds = began.elapsed().as_secs_f64();
+    println!(
+        "  {STREAMS} streams of {STREAM_TOKENS} tokens at {} ms  none lost, {:.2}x the ideal time (p99 {:.2}x), \
+         processor gateway {:.0}%, compute {:.0}%",
+        PACE.as_millis(),
+        percentile(&totals, 50.0).as_secs_f64() / ideal.as_secs_f64(),
+        percentile(&totals, 99.0).as_secs_f64() / ideal.as_secs_f64(),
+        (network.gateway.cpu_seconds()? - before.0) / seconds * 100.0,
+        (network.compute.cpu_seconds()? - before.1) / seconds * 100.0
+    );
+    Ok(())
+}
+
+/// Streams at a pace; every frame must arrive, in order. How long each took, sorted.
+async fn paced_streams(
+    address: SocketAddr,
+    count: usize,
+    tokens: u32,
+) -> anyhow::Result<Vec<Duration>> {
     let mut streams = Vec::new();
-    for _ in 0..STREAMS {
+    for _ in 0..count {
         streams.push(tokio::spawn(async move {
-            let mut connection = Connection::open(address, PACED, STREAM_TOKENS, true).await?;
+            let mut connection = Connection::open(address, PACED, tokens, true).await?;
             let timing = connection.send().await?;
             let text = String::from_utf8_lossy(&timing.body).into_owned();
             let mut from = 0;
-            for number in 0..STREAM_TOKENS {
+            for number in 0..tokens {
                 let frame = format!("\"content\":\"{number} \"");
                 let at =
                     text[from..].find(&frame).with_context(|| format!("token {number} lost"))?;
@@ -168,18 +194,7 @@ async fn paced(network: &Network, address: SocketAddr) -> anyhow::Result<()> {
         totals.push(stream.await.context("a stream failed")??);
     }
     totals.sort_unstable();
-    let ideal = PACE * (STREAM_TOKENS - 1);
-    let seconds = began.elapsed().as_secs_f64();
-    println!(
-        "  {STREAMS} streams of {STREAM_TOKENS} tokens at {} ms  none lost, {:.2}x the ideal time (p99 {:.2}x), \
-         processor gateway {:.0}%, compute {:.0}%",
-        PACE.as_millis(),
-        percentile(&totals, 50.0).as_secs_f64() / ideal.as_secs_f64(),
-        percentile(&totals, 99.0).as_secs_f64() / ideal.as_secs_f64(),
-        (network.gateway.cpu_seconds()? - before.0) / seconds * 100.0,
-        (network.compute.cpu_seconds()? - before.1) / seconds * 100.0
-    );
-    Ok(())
+    Ok(totals)
 }
 
 /// Memory after 10,000 requests against memory after 1,000.

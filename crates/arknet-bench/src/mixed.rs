@@ -235,26 +235,34 @@ async fn one(gateway: SocketAddr, random: u64, tally: &mut Tally) -> anyhow::Res
             tally.constrained += 1;
         }
         _ => {
-            let (status, body) = match random >> 8 & 3 {
-                0 => (400, "{".to_owned()),
-                1 => (404, ask(json!({ "model": "no/such" }))),
-                2 => (400, ask(json!({ "temperature": 9 }))),
-                _ => (
-                    400,
-                    ask(json!({ "messages": [{ "role": "user",
-                    "content": "word ".repeat(20_000) }] })),
-                ),
-            };
-            let mut connection = Connection::post(gateway, chat, &body).await?;
-            let answer = connection.exchange().await?;
-            let text = String::from_utf8(answer.body)?;
-            let is_error = serde_json::from_str::<Value>(&text)
-                .is_ok_and(|value| value["error"]["message"].is_string());
-            if answer.status != status || !is_error {
-                bail!("{status} was expected, {} came: {text}", answer.status);
-            }
+            refused(gateway, random >> 8, &ask).await?;
             tally.invalid += 1;
         }
+    }
+    Ok(())
+}
+
+/// What is wrong must be said in the door's own words.
+async fn refused(
+    gateway: SocketAddr,
+    random: u64,
+    ask: &impl Fn(Value) -> String,
+) -> anyhow::Result<()> {
+    let (status, body) = match random & 3 {
+        0 => (400, "{".to_owned()),
+        1 => (404, ask(json!({ "model": "no/such" }))),
+        2 => (400, ask(json!({ "temperature": 9 }))),
+        _ => {
+            let long = json!([{ "role": "user", "content": "word ".repeat(20_000) }]);
+            (400, ask(json!({ "messages": long })))
+        }
+    };
+    let mut connection = Connection::post(gateway, "/v1/chat/completions", &body).await?;
+    let answer = connection.exchange().await?;
+    let text = String::from_utf8(answer.body)?;
+    let value: Value = serde_json::from_str(&text).unwrap_or_default();
+    if answer.status != status || !value["error"]["message"].is_string() {
+        bail!("{status} was expected, {} came: {text}", answer.status);
     }
     Ok(())
 }

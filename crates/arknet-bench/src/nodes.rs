@@ -9,9 +9,15 @@ use std::{
 
 use anyhow::Context;
 use arknet_node::{Config, DataDir, Node, Role, Status};
-use arknet_provider::Provider;
+use arknet_provider::{
+    Provider,
+    upstream::{UpstreamKind, UpstreamOptions},
+};
 
 use crate::provider::BenchProvider;
+
+/// In place of a transport: the URL of a service for the node to stand before.
+const UPSTREAM: &str = "upstream:";
 
 /// A node in a process of its own. Killed when dropped.
 pub(crate) struct NodeProcess {
@@ -72,7 +78,11 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let providers: Vec<Arc<dyn Provider>> =
         if config.plays(Role::Compute) { vec![Arc::new(BenchProvider::new())] } else { vec![] };
     tokio::runtime::Runtime::new()?.block_on(async {
-        let node = Node::start_with(&data, config, providers).await?;
+        let node = if transport.starts_with(UPSTREAM) {
+            Node::start(&data, config).await?
+        } else {
+            Node::start_with(&data, config, providers).await?
+        };
         node.wait_listening(std::time::Duration::from_secs(5)).await;
         println_status(&node.status())?;
         Ok(node.run_until(std::future::pending()).await?)
@@ -88,6 +98,11 @@ fn println_status(status: &Status) -> anyhow::Result<()> {
 
 fn config(role: Role, transport: &str, seed: &[String]) -> Config {
     let mut config = Config { roles: [role].into(), ..Config::default() };
+    if let Some(url) = transport.strip_prefix(UPSTREAM) {
+        let mut upstream = UpstreamOptions::new("bench", UpstreamKind::OpenAi, url);
+        upstream.slots = 1024;
+        config.upstreams.0.push(upstream);
+    }
     config.mesh.listen = match transport {
         "quic" => vec!["/ip4/127.0.0.1/udp/0/quic-v1".into()],
         "tcp" => vec!["/ip4/127.0.0.1/tcp/0".into()],

@@ -199,6 +199,7 @@ impl Node {
             network: network.clone(),
             mesh: mesh.clone(),
             serving: serving.clone(),
+            is_compute: config.plays(Role::Compute),
         };
         spawn(&mut parts, "publisher", publisher.run(stop.clone()));
         spawn_following(&mut parts, &serving, engines.as_ref(), &stop);

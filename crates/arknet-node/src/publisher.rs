@@ -30,6 +30,8 @@ pub(crate) struct Publisher {
     pub(crate) network: NetworkId,
     pub(crate) mesh: Mesh,
     pub(crate) serving: Serving,
+    /// Whether others may ask at all: a gateway keeps what it has to itself.
+    pub(crate) is_compute: bool,
 }
 
 impl Publisher {
@@ -59,7 +61,7 @@ impl Publisher {
             for slot in &mut slots {
                 slot.borrow_and_update();
             }
-            self.publish(&mut sequence, true).await;
+            self.publish(&mut sequence, self.is_compute).await;
             let published = Instant::now();
             {
                 let mut slot_changes: FuturesUnordered<_> =
