@@ -28,13 +28,15 @@ check: deps ## What must hold before a change lands: format, lints, tidy, docume
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked
 
-bench: deps ## What the mesh and the gateway cost
+bench: deps ## What mesh and gateway cost, and the engine against llama-server (MODEL=no: without)
 	$(RELEASE)
 	$(BUILT)/arknet-bench
+	@[ "$(MODEL)" = no ] || scripts/bench-llama
 
-soak: deps ## Memory over 100,000 requests
+soak: deps ## Memory over 100,000 requests, and ten minutes of 64 mixed requests at once
 	$(RELEASE)
 	$(BUILT)/arknet-bench soak
+	$(BUILT)/arknet-bench mixed
 
 fuzz: deps ## Hostile bytes for every decoder (CASES=1000000 for each)
 	$(RELEASE)

@@ -16,7 +16,12 @@ use crate::ApiError;
 
 /// The names under which the door may be addressed.
 #[derive(Debug)]
-pub(crate) struct Hosts(Vec<String>);
+pub(crate) struct Hosts {
+    names: Vec<String>,
+    /// A door on all addresses of the machine does not know them; a number is no name that could be
+    /// made to mean another machine.
+    any_number: bool,
+}
 
 impl Hosts {
     pub(crate) fn new(listening: IpAddr, allowed: &[String]) -> Self {
@@ -28,12 +33,14 @@ impl Hosts {
             });
         }
         hosts.extend(allowed.iter().map(|host| without_port(host).to_owned()));
-        Self(hosts)
+        Self { names: hosts, any_number: listening.is_unspecified() }
     }
 
     fn contain(&self, authority: &str) -> bool {
         let name = without_port(authority);
-        self.0.iter().any(|host| host.eq_ignore_ascii_case(name))
+        let number = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
+        self.names.iter().any(|host| host.eq_ignore_ascii_case(name))
+            || (self.any_number && number.parse::<IpAddr>().is_ok())
     }
 }
 
@@ -183,6 +190,20 @@ mod tests {
             |error| error.status.as_u16(),
             |guest| if guest.is_some() { 201 } else { 200 },
         )
+    }
+
+    #[test]
+    fn a_door_on_all_addresses_is_addressed_by_any_number() {
+        let hosts = Hosts::new("0.0.0.0".parse().unwrap(), &[]);
+        for (host, known) in [
+            ("192.168.1.20:4000", true),
+            ("[fe80::1]:4000", true),
+            ("localhost", true),
+            ("box.local:4000", false),
+            ("192.168.1.20.evil.example", false),
+        ] {
+            assert_eq!(hosts.contain(host), known, "{host}");
+        }
     }
 
     #[test]
