@@ -235,14 +235,6 @@ mod tests {
     }
 
     #[test]
-    fn an_unspecified_listen_address_allows_nothing_more() {
-        let hosts = Hosts::new("0.0.0.0".parse().unwrap(), &[]);
-        assert!(!hosts.contain("0.0.0.0:4000"));
-        let hosts = Hosts::new("::1".parse().unwrap(), &[]);
-        assert!(hosts.contain("[::1]:4000"));
-    }
-
-    #[test]
     fn web_pages_of_other_origins_are_refused() {
         for (origin, status) in [
             ("http://localhost:4000", 200),
