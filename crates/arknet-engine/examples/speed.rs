@@ -53,7 +53,7 @@ async fn ask(provider: &LlamaProvider, request: InferRequest) -> Seen {
                 return Seen { first: first.unwrap_or(whole), whole, usage };
             }
             Some(Reply::Refused(refusal)) => panic!("{refusal}"),
-            Some(_) => first = first.or(Some(begin.elapsed())),
+            Some(_) => first = first.or_else(|| Some(begin.elapsed())),
             None => panic!("an end comes first"),
         }
     }

@@ -68,7 +68,7 @@ pub(crate) struct Engine {
     aside: Aside,
     jobs: Receiver<Job>,
     /// Answers whose input begins as one that is just being read does.
-    waiting: Vec<Box<sequence::Job>>,
+    waiting: Vec<sequence::Job>,
     shared: Arc<Shared>,
     running: Running,
     can_be_cut: bool,
@@ -199,7 +199,8 @@ impl Engine {
         for slot in 0..self.slots.len() {
             self.refuse(slot, refusal.clone());
         }
-        let waiting = std::mem::take(&mut self.waiting).into_iter().map(Job::Answer);
+        let waiting =
+            std::mem::take(&mut self.waiting).into_iter().map(|job| Job::Answer(Box::new(job)));
         for job in waiting.chain(self.jobs.try_iter()) {
             let mut outbox = match job {
                 Job::Answer(job) => job.outbox,
@@ -242,7 +243,7 @@ impl Engine {
                         self.deliveries.push(outbox);
                     }
                 }
-                Ok(Job::Answer(job)) => self.begin(job),
+                Ok(Job::Answer(job)) => self.begin(*job),
                 Ok(Job::Vectors(job)) if !job.outbox.is_closed() => {
                     let (slot, _) = self.place(&[]);
                     let vectors = Vectors::new(*job);
@@ -255,7 +256,7 @@ impl Engine {
     }
 
     /// Begins an answer, unless another is just reading what it begins with too.
-    fn begin(&mut self, job: Box<sequence::Job>) {
+    fn begin(&mut self, job: sequence::Job) {
         if job.outbox.is_closed() {
             return;
         }
@@ -271,7 +272,7 @@ impl Engine {
             return;
         }
         let (slot, cached) = self.place(&job.prompt);
-        let sequence = Sequence::new(*job, cached);
+        let sequence = Sequence::new(job, cached);
         let counters = &self.shared.counters;
         Counters::add(&counters.prompt_tokens, sequence.prompt().len() as u64);
         Counters::add(&counters.cached_tokens, cached as u64);

@@ -1,8 +1,9 @@
 //! The next token, from the model's opinion and the request's wishes.
 //!
-//! Our own and not the native chain of samplers: that one sorts out a candidate of twelve bytes for
+//! Our own and not the native chain of samplers: that one writes down a candidate of twelve bytes for
 //! every token of the vocabulary at each step, on one thread, which is felt with many sequences; and
-//! what a seed leads to must stay what it is when the library changes.
+//! what a seed leads to must stay what it is, on every machine and when the library changes. So
+//! weights are computed without the platform's mathematics, whose last bits differ.
 
 use std::{
     collections::BTreeMap,
@@ -17,9 +18,13 @@ use super::native::Token;
 /// A bias of -100 means never. Finite, so that forbidding every token is a poor wish and not a
 /// division of zero by zero.
 const NEVER: f32 = -1.0e9;
-/// A token less likely than the likeliest by a factor of e to this, at the temperature in use, is
-/// not drawn in the lifetime of the machine, and not looked at.
-const UNLIKELY: f32 = 32.0;
+/// How far below the likeliest candidates are looked for, in steps, when only the likely ones are
+/// needed. The last step is as far as weights go.
+const DEPTHS: [f32; 4] = [6.0, 12.0, 24.0, EXPONENT_MIN];
+/// Weights are zero from here on: e to the minus this is not drawn in the lifetime of the machine.
+const EXPONENT_MIN: f32 = 80.0;
+/// Weights that are added up together.
+const BLOCK: usize = 256;
 /// Told in place of a likelihood of zero, as others do.
 const LOGPROB_MIN: f32 = -9999.0;
 
@@ -33,7 +38,7 @@ pub(crate) struct Draw {
     random: Random,
     constraint: Option<Constraint>,
     logprobs: Option<u8>,
-    candidates: Vec<Candidate>,
+    weights: Vec<f32>,
 }
 
 /// A token that was drawn.
@@ -52,7 +57,7 @@ pub(crate) struct Likelihood {
 
 #[derive(Clone, Copy)]
 struct Candidate {
-    index: usize,
+    index: u32,
     logit: f32,
 }
 
@@ -73,7 +78,7 @@ impl Draw {
             random: Random(sampling.seed.unwrap_or_else(any_seed)),
             constraint,
             logprobs,
-            candidates: Vec::new(),
+            weights: Vec::new(),
             sampling: sampling.clone(),
         })
     }
@@ -139,51 +144,125 @@ impl Draw {
     fn draw(&mut self, logits: &[f32]) -> usize {
         let Sampling { temperature, top_p, top_k, min_p, .. } = self.sampling;
         let most = largest(logits);
-        let least = most - UNLIKELY * temperature.max(1.0);
-        let candidates = &mut self.candidates;
-        candidates.clear();
-        let all = logits.iter().enumerate().filter(|(_, logit)| **logit >= least);
-        candidates.extend(all.map(|(index, logit)| Candidate { index, logit: *logit }));
-        // Equal ones in the order of their numbers, so that the outcome depends on nothing else.
-        let order = |a: &Candidate, b: &Candidate| {
-            b.logit.total_cmp(&a.logit).then_with(|| a.index.cmp(&b.index))
-        };
-        let top_k = usize::try_from(top_k).unwrap_or(usize::MAX);
-        if top_k > 0 && top_k < candidates.len() {
-            candidates.select_nth_unstable_by(top_k - 1, order);
-            candidates.truncate(top_k);
+        let chance = self.random.next();
+        if top_k == 0 && top_p >= 1.0 {
+            let least = if min_p > 0.0 { most + min_p.ln() } else { f32::NEG_INFINITY };
+            let sums = weigh(logits, most, temperature, least, &mut self.weights);
+            return pick(&self.weights, &sums, chance).unwrap_or_else(|| likeliest(logits));
         }
+        // Of all tokens, or of the first `top_k` where that is asked for too.
+        let mut total = None;
+        let mut candidates = if top_k > 0 {
+            let top_k = usize::try_from(top_k).unwrap_or(usize::MAX);
+            top(logits, most, |some| some.len() >= top_k, Some(top_k))
+        } else {
+            let sums = weigh(logits, most, 1.0, f32::NEG_INFINITY, &mut self.weights);
+            let all: f64 = sums.iter().sum();
+            total = Some(all);
+            let enough = all * f64::from(top_p);
+            let weight = |c: &Candidate| f64::from(exp(c.logit - most));
+            top(logits, most, |some| some.iter().map(weight).sum::<f64>() >= enough, None)
+        };
         if top_p < 1.0 {
-            candidates.sort_unstable_by(order);
-            keep_top_p(candidates, most, top_p);
+            keep_top_p(&mut candidates, most, top_p, total);
         }
         if min_p > 0.0 {
             let least = most + min_p.ln();
             candidates.retain(|c| c.logit >= least);
         }
-        if top_k > 0 && top_p >= 1.0 {
-            candidates.sort_unstable_by_key(|c| c.index);
+        let few: Vec<f32> = candidates.iter().map(|c| c.logit).collect();
+        let sums = weigh(&few, most, temperature, f32::NEG_INFINITY, &mut self.weights);
+        let picked = pick(&self.weights, &sums, chance).and_then(|at| candidates.get(at));
+        picked.map_or_else(|| likeliest(logits), |c| c.index as usize)
+    }
+}
+
+/// How much each token weighs, relative to the likeliest, and the sums of blocks of them. What lies
+/// below `least` weighs nothing.
+fn weigh(
+    logits: &[f32],
+    most: f32,
+    temperature: f32,
+    least: f32,
+    weights: &mut Vec<f32>,
+) -> Vec<f64> {
+    const LANES: usize = 8;
+    let scale = 1.0 / temperature;
+    weights.clear();
+    weights.extend(logits.iter().map(|logit| {
+        let weight = exp((logit - most) * scale);
+        if *logit >= least { weight } else { 0.0 }
+    }));
+    let sum = |block: &[f32]| {
+        let mut lanes = [0.0_f32; LANES];
+        let mut chunks = block.chunks_exact(LANES);
+        for chunk in &mut chunks {
+            for (lane, weight) in lanes.iter_mut().zip(chunk) {
+                *lane += weight;
+            }
         }
-        let weight = |c: &Candidate| f64::from(((c.logit - most) / temperature).exp());
-        let total: f64 = candidates.iter().map(weight).sum();
-        let mut left = self.random.next() * total;
+        chunks.remainder().iter().chain(&lanes).map(|weight| f64::from(*weight)).sum()
+    };
+    weights.chunks(BLOCK).map(sum).collect()
+}
+
+/// The one that a number between 0 and 1 falls on, when all lie side by side by their weights. None
+/// when nothing weighs anything.
+fn pick(weights: &[f32], sums: &[f64], chance: f64) -> Option<usize> {
+    let mut left = chance * sums.iter().sum::<f64>();
+    for (n, (block, sum)) in weights.chunks(BLOCK).zip(sums).enumerate() {
+        if left >= *sum {
+            left -= sum;
+            continue;
+        }
         let mut last = None;
-        for candidate in candidates.iter() {
-            last = Some(candidate.index);
-            left -= weight(candidate);
+        for (at, weight) in block.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
+            last = Some(n * BLOCK + at);
+            left -= f64::from(*weight);
             if left < 0.0 {
                 break;
             }
         }
-        // Without candidates all logits are no numbers, and any token is as good.
-        last.unwrap_or_else(|| likeliest(logits))
+        return last;
     }
+    // Rounding went past the end.
+    weights.iter().rposition(|weight| *weight > 0.0)
 }
 
-/// Keeps the likeliest that together have this share. Sorted by likelihood.
-fn keep_top_p(candidates: &mut Vec<Candidate>, most: f32, top_p: f32) {
-    let weight = |c: &Candidate| f64::from((c.logit - most).exp());
-    let total: f64 = candidates.iter().map(weight).sum();
+/// The likeliest tokens, likeliest first, equal ones in the order of their numbers: enough of them,
+/// and at most so many.
+fn top(
+    logits: &[f32],
+    most: f32,
+    is_enough: impl Fn(&[Candidate]) -> bool,
+    count: Option<usize>,
+) -> Vec<Candidate> {
+    let order = |a: &Candidate, b: &Candidate| {
+        b.logit.total_cmp(&a.logit).then_with(|| a.index.cmp(&b.index))
+    };
+    let mut some: Vec<Candidate> = Vec::new();
+    for depth in DEPTHS {
+        let least = most - depth;
+        some.clear();
+        let likely = (0_u32..).zip(logits).filter(|(_, logit)| **logit >= least);
+        some.extend(likely.map(|(index, logit)| Candidate { index, logit: *logit }));
+        if is_enough(&some) {
+            break;
+        }
+    }
+    if let Some(count) = count.filter(|count| *count > 0 && *count < some.len()) {
+        some.select_nth_unstable_by(count - 1, order);
+        some.truncate(count);
+    }
+    some.sort_unstable_by(order);
+    some
+}
+
+/// Keeps the likeliest that together have this share of the total, which is that of all candidates
+/// where none is given. Sorted by likelihood.
+fn keep_top_p(candidates: &mut Vec<Candidate>, most: f32, top_p: f32, total: Option<f64>) {
+    let weight = |c: &Candidate| f64::from(exp(c.logit - most));
+    let total = total.unwrap_or_else(|| candidates.iter().map(weight).sum());
     let enough = total * f64::from(top_p);
     let mut sum = 0.0;
     let mut count = 0;
@@ -195,6 +274,25 @@ fn keep_top_p(candidates: &mut Vec<Candidate>, most: f32, top_p: f32) {
         }
     }
     candidates.truncate(count.max(1));
+}
+
+/// e to the power of a number that is not above 0; 0 for what is far below, or no number. Written
+/// in steps that the processor does for several numbers at once, and the same everywhere.
+fn exp(x: f32) -> f32 {
+    // Adding this rounds to a whole number, and leaves it in the lowest bits.
+    const ROUND: f32 = 12_582_912.0;
+    const LN_2_HIGH: f32 = 0.693_359_4;
+    const LN_2_LOW: f32 = -2.121_944_4e-4;
+    let is_weight = x > -EXPONENT_MIN;
+    let x = if is_weight { x } else { 0.0 };
+    let rounded = x * std::f32::consts::LOG2_E + ROUND;
+    let whole = rounded - ROUND;
+    let r = (x - whole * LN_2_HIGH) - whole * LN_2_LOW;
+    let series = 1.388_889e-3 * r + 8.333_333e-3;
+    let series = ((series * r + 4.166_666_6e-2) * r + 0.166_666_67) * r + 0.5;
+    let fraction = (series * r + 1.0) * r + 1.0;
+    let power = f32::from_bits(fraction.to_bits().wrapping_add(rounded.to_bits() << 23));
+    if is_weight { power } else { 0.0 }
 }
 
 fn biases(sampling: &Sampling, vocabulary: u32) -> Result<Vec<(usize, f32)>, Refusal> {
@@ -246,37 +344,24 @@ struct Likelihoods {
 
 fn likelihoods(logits: &[f32], count: usize) -> Likelihoods {
     let most = largest(logits);
-    let sum: f64 = logits.iter().filter(|l| !l.is_nan()).map(|l| f64::from((l - most).exp())).sum();
+    let sum: f64 = weigh(logits, most, 1.0, f32::NEG_INFINITY, &mut Vec::new()).iter().sum();
     // A number of single precision is what a logit is.
     #[allow(clippy::cast_possible_truncation, reason = "rounding is meant")]
     let total = most + sum.ln() as f32;
-    let mut top: Vec<Candidate> = Vec::new();
-    if count > 0 {
-        top.extend(
-            logits
-                .iter()
-                .enumerate()
-                .filter(|(_, l)| !l.is_nan())
-                .map(|(index, logit)| Candidate { index, logit: *logit }),
-        );
-        let order = |a: &Candidate, b: &Candidate| {
-            b.logit.total_cmp(&a.logit).then_with(|| a.index.cmp(&b.index))
-        };
-        if count < top.len() {
-            top.select_nth_unstable_by(count - 1, order);
-            top.truncate(count);
-        }
-        top.sort_unstable_by(order);
-    }
+    let top = match count {
+        0 => Vec::new(),
+        count => top(logits, most, |some| some.len() >= count, Some(count)),
+    };
     let mut all = Likelihoods { logits: logits.to_vec(), total, top: Vec::new() };
     all.top = top
         .iter()
-        .filter_map(|c| Some((Token::try_from(c.index).ok()?, all.logprob(c.index))))
+        .filter_map(|c| Some((Token::try_from(c.index).ok()?, all.logprob(c.index as usize))))
         .collect();
     all
 }
 
 impl Likelihoods {
+    /// Never no number, which no reply can carry.
     fn logprob(&self, index: usize) -> f32 {
         let logprob = self.logits.get(index).map_or(LOGPROB_MIN, |logit| logit - self.total);
         if logprob.is_nan() { LOGPROB_MIN } else { logprob.clamp(LOGPROB_MIN, 0.0) }
@@ -430,6 +515,52 @@ mod tests {
         assert_eq!(drawn.token, 0);
         assert!((likelihood.logprob - 0.25_f32.ln()).abs() < 1e-6);
         assert_eq!(likelihood.top.iter().map(|(t, _)| *t).collect::<Vec<_>>(), [1, 0]);
+    }
+
+    #[test]
+    fn the_exponential_is_one() {
+        for n in 0..8000_u16 {
+            let x = -f32::from(n) / 100.0;
+            let (ours, theirs) = (exp(x), x.exp());
+            assert!((ours - theirs).abs() <= theirs * 1e-6, "{x}: {ours} {theirs}");
+        }
+        assert_eq!(exp(0.0), 1.0);
+        for x in [-81.0, f32::NEG_INFINITY, f32::NAN] {
+            assert_eq!(exp(x), 0.0);
+        }
+    }
+
+    #[test]
+    fn every_place_is_hit_by_its_share() {
+        let mut weights = vec![0.0; 1000];
+        for (at, weight) in [(0, 1.0), (255, 2.0), (256, 3.0), (999, 4.0)] {
+            weights[at] = weight;
+        }
+        let sums: Vec<f64> =
+            weights.chunks(BLOCK).map(|b| b.iter().map(|w| f64::from(*w)).sum()).collect();
+        let hit = |chance| pick(&weights, &sums, chance).unwrap();
+        assert_eq!([0.0, 0.09].map(hit), [0, 0]);
+        assert_eq!([0.11, 0.29].map(hit), [255, 255]);
+        assert_eq!([0.31, 0.59].map(hit), [256, 256]);
+        assert_eq!([0.61, 0.99, 1.0].map(hit), [999, 999, 999]);
+        assert_eq!(pick(&[0.0; 300], &[0.0; 2], 0.5), None);
+    }
+
+    #[test]
+    fn a_small_share_of_a_large_vocabulary_is_the_likeliest_tokens() {
+        let mut sampling = sampling(1.0);
+        sampling.top_p = 0.4;
+        let mut logits = vec![0.0_f32; 5000];
+        logits[4000] = 8.0;
+        let mut draw = Draw::new(&sampling, 5000, None, None).unwrap();
+        let mut is_other = false;
+        for _ in 0..200 {
+            let token = draw.next(&mut logits.clone()).unwrap().token;
+            is_other |= token != 4000;
+            // 0.4 of the whole is 0.37 of this one and then the first of the equal ones.
+            assert!(token == 4000 || token < 300, "{token}");
+        }
+        assert!(is_other);
     }
 
     proptest! {

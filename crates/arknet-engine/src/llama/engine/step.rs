@@ -55,7 +55,7 @@ impl Engine {
         let mut rows = Vec::new();
         // In the order of their numbers, as the native code wants it.
         for (at, slot) in self.slots.iter_mut().enumerate() {
-            let mut position = i32::try_from(slot.held.len()).expect("positions fit the context");
+            let first = i32::try_from(slot.held.len()).expect("positions fit the context");
             let Some(sequence) = slot.answer().filter(|s| s.has_room()) else {
                 continue;
             };
@@ -64,14 +64,17 @@ impl Engine {
                 _ => shares.next().unwrap_or(0),
             };
             let (tokens, is_drawn_from) = sequence.begin_step(share);
-            for (n, token) in tokens.iter().enumerate() {
-                let is_asked = is_drawn_from && n + 1 == tokens.len();
-                if is_asked {
-                    rows.push((at, self.context.batch_tokens()));
-                }
-                self.context.push(*token, position, number(at), is_asked);
-                position += 1;
+            let Some((last, others)) = tokens.split_last() else {
+                continue;
+            };
+            for (token, position) in others.iter().zip(first..) {
+                self.context.push(*token, position, number(at), false);
             }
+            if is_drawn_from {
+                rows.push((at, self.context.batch_tokens()));
+            }
+            let position = first + i32::try_from(others.len()).expect("a step has 512 tokens");
+            self.context.push(*last, position, number(at), is_drawn_from);
         }
         rows
     }
