@@ -95,6 +95,8 @@ pub struct About {
     pub embedding_dimensions: Option<u32>,
     /// Its chat template.
     pub template: Option<String>,
+    /// What runs it, in a form that changes when its results may: engine, version, instruction set.
+    pub build_class: Option<String>,
     /// When it was added to this node, in seconds since the epoch.
     pub added_unix_s: Option<u64>,
 }

@@ -172,6 +172,8 @@ pub struct Compute {
     pub keep_alive_ms: Option<u64>,
     /// Models that are loaded at the start and stay.
     pub pinned: Vec<ModelName>,
+    /// Models that compute exactly, whatever `profile` says.
+    pub exact: Vec<ModelName>,
     /// `default`, or `exact`: the same bits whatever else is computed, and slower.
     pub profile: EngineProfile,
     /// Hand the files of models to other peers that may ask.
@@ -269,6 +271,7 @@ impl Default for Compute {
             prefix_cache_bytes_max: None,
             keep_alive_ms: None,
             pinned: vec![],
+            exact: vec![],
             profile: EngineProfile::Default,
             share_models: false,
             input_price_atoms: 0,

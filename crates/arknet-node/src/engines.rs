@@ -13,13 +13,14 @@ use arknet_provider::{
     Provider, child,
     fleet::{self, Fleet, FleetError, FleetModel, FleetOptions},
 };
-use arknet_types::{ModelName, Refusal, RefusalCode, decode, encode};
+use arknet_types::{ModelName, Profile, Refusal, RefusalCode, decode, encode};
 
 use crate::{
     ModelStore, ModelsError,
     config::Compute,
     metrics::EngineGauges,
     models::{ModelEntry, unix_seconds},
+    serving::Source,
 };
 
 /// The argument that makes this program the process of one model.
@@ -78,7 +79,7 @@ impl Engines {
     ) -> Result<Self, EngineError> {
         let available = memory_bytes_available();
         let reserved = compute.memory_reserved_bytes.unwrap_or(available / 4);
-        let budget = compute.memory_bytes_max.unwrap_or(available.saturating_sub(reserved));
+        let budget = compute.memory_bytes_max.unwrap_or_else(|| available.saturating_sub(reserved));
         let mut options =
             FleetOptions::new(program(), vec![OsString::from(ENGINE_ARGUMENT)], budget);
         options.keep_alive = match compute.keep_alive_ms {
@@ -86,7 +87,7 @@ impl Engines {
             None => fleet::KeepAlive::Forever,
         };
         let seen = |name: &&str| Some((OsString::from(*name), std::env::var_os(name)?));
-        options.child.env = ENVIRONMENT.iter().filter_map(|name| seen(&name)).collect();
+        options.child.env = ENVIRONMENT.iter().filter_map(seen).collect();
         // An abort in the native code would start a debugger first, where there is one.
         options.child.env.push(("GGML_NO_BACKTRACE".into(), "1".into()));
         // Two models that are used in turn should not have to send each other away.
@@ -98,10 +99,18 @@ impl Engines {
             share_bytes,
             budget_bytes: budget,
         };
+        let mut failed = None;
         for entry in entries {
-            engines.add(entry)?;
+            // One that cannot be served must not keep the others from it.
+            if let Err(error) = engines.add(entry) {
+                tracing::error!(model = %entry.name, %error, "the model is not served");
+                failed = Some(error);
+            }
         }
-        Ok(engines)
+        match failed {
+            Some(error) if engines.fleet.models().borrow().is_empty() => Err(error),
+            _ => Ok(engines),
+        }
     }
 
     /// Takes one more model on.
@@ -112,7 +121,8 @@ impl Engines {
         options.slots = self.compute.slots;
         options.threads = self.compute.threads.map(usize::from);
         options.prefix_cache_bytes_max = self.compute.prefix_cache_bytes_max;
-        options.profile = self.compute.profile.into();
+        let is_exact = self.compute.exact.contains(&entry.name);
+        options.profile = if is_exact { Profile::Exact } else { self.compute.profile.into() };
         options.memory_bytes_max = Some(self.share_bytes);
         let survey = match survey_with(&options, self.budget_bytes) {
             // Alone it may still fit.
@@ -137,8 +147,8 @@ impl Engines {
         Ok(())
     }
 
-    pub(crate) fn provider(&self) -> Arc<dyn Provider> {
-        Arc::<Fleet>::clone(&self.fleet)
+    pub(crate) fn source(&self) -> Source {
+        Source { provider: Arc::<Fleet>::clone(&self.fleet), is_shared: true }
     }
 
     pub(crate) const fn store(&self) -> &ModelStore {
@@ -210,6 +220,7 @@ impl Engines {
             file_bytes: details.file_bytes,
             embedding_dimensions: details.embedding_dimensions,
             template: details.template,
+            build_class: details.build_class,
             added_unix_s: info.digest.and_then(|digest| self.store.added_unix_s(&digest)),
         }
     }

@@ -40,7 +40,7 @@ use crate::{
     pull::Puller,
     scrape::Scrape,
     secrets::SecretError,
-    serving::{Serving, ServingOptions},
+    serving::{Serving, ServingOptions, Source},
 };
 
 /// A gateway opens a session a day, each with the day's cap.
@@ -147,7 +147,7 @@ impl Node {
             true => Some(engines(data, &config)?),
             false => None,
         };
-        let mut providers: Vec<_> = engines.iter().map(Engines::provider).collect();
+        let mut providers: Vec<_> = engines.iter().map(Engines::source).collect();
         providers.extend(upstreams(data, &config)?);
         Self::start_locked(data, config, providers, engines, lock).await
     }
@@ -159,13 +159,15 @@ impl Node {
         providers: Vec<Arc<dyn Provider>>,
     ) -> Result<Self, NodeError> {
         let lock = data.lock()?;
+        let shared = |provider| Source { provider, is_shared: true };
+        let providers = providers.into_iter().map(shared).collect();
         Self::start_locked(data, config, providers, None, lock).await
     }
 
     async fn start_locked(
         data: &DataDir,
         config: Config,
-        providers: Vec<Arc<dyn Provider>>,
+        providers: Vec<Source>,
         engines: Option<Engines>,
         lock: DataLock,
     ) -> Result<Self, NodeError> {
@@ -178,10 +180,7 @@ impl Node {
             });
         // The ports first: they are what most often stands in the way.
         let admin_listener = listen(config.admin.listen, "--admin").await?;
-        let gateway_listener = match config.plays(Role::Gateway) {
-            true => Some(listen(config.gateway.listen, "--gateway").await?),
-            false => None,
-        };
+        let gateway_listener = gateway_listener(&config).await?;
         let metrics = Metrics::new();
         let serving = serving(data, &config, &key, &network, providers, metrics.clone())?;
         let (mesh, inbound) = start_mesh(&config, &key, &network, &seed_texts)?;
@@ -212,8 +211,8 @@ impl Node {
             door.spawn(&mut parts, listener, &client)?;
             spawn(&mut parts, "sessions", session.keep_fresh(client, stop.clone())?);
         }
-        let admin_address = admin_listener.local_addr().unwrap_or(config.admin.listen);
         let grace = Duration::from_millis(config.shutdown_grace_ms);
+        let admin_address = admin_listener.local_addr().unwrap_or(config.admin.listen);
         let admin = Arc::new(Admin {
             started: Instant::now(),
             network: network.to_string(),
@@ -297,7 +296,7 @@ pub fn serve_locally(data: &DataDir, config: &Config) -> Result<Serving, NodeErr
     let key = keyfile::load_or_create(&data.peer_key())?;
     let network = seeds::load(Some(data.root()))?.chain_id;
     let engines = engines(data, config)?;
-    serving(data, config, &key, &network, vec![engines.provider()], Metrics::new())
+    serving(data, config, &key, &network, vec![engines.source()], Metrics::new())
 }
 
 fn part_name(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> &'static str {
@@ -401,6 +400,13 @@ impl Door<'_> {
     }
 }
 
+async fn gateway_listener(config: &Config) -> Result<Option<TcpListener>, NodeError> {
+    match config.plays(Role::Gateway) {
+        true => Ok(Some(listen(config.gateway.listen, "--gateway").await?)),
+        false => Ok(None),
+    }
+}
+
 async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, NodeError> {
     let bound = TcpListener::bind(address).await;
     bound.map_err(|source| NodeError::Listen { address, flag, source })
@@ -411,7 +417,7 @@ fn serving(
     config: &Config,
     key: &KeyPair,
     network: &NetworkId,
-    providers: Vec<Arc<dyn Provider>>,
+    providers: Vec<Source>,
     metrics: Metrics,
 ) -> Result<Serving, NodeError> {
     let files = match config.compute.share_models {
@@ -464,18 +470,18 @@ fn engines(data: &DataDir, config: &Config) -> Result<Engines, NodeError> {
 }
 
 /// The services whose models this node serves.
-fn upstreams(data: &DataDir, config: &Config) -> Result<Vec<Arc<dyn Provider>>, NodeError> {
+fn upstreams(data: &DataDir, config: &Config) -> Result<Vec<Source>, NodeError> {
     let secrets = data.secrets();
-    let mut providers: Vec<Arc<dyn Provider>> = Vec::new();
+    let mut sources = Vec::new();
     for options in &config.upstreams.0 {
         let mut options = options.clone();
         options.key = secrets.get(&options.name)?;
-        let name = options.name.clone();
+        let (name, is_shared) = (options.name.clone(), options.share);
         let upstream =
             Upstream::start(options).map_err(|source| NodeError::Upstream { name, source })?;
-        providers.push(Arc::new(upstream));
+        sources.push(Source { provider: Arc::new(upstream), is_shared });
     }
-    Ok(providers)
+    Ok(sources)
 }
 
 /// The models to serve: those configured, else those added, else the one that ships.

@@ -99,7 +99,7 @@ impl Publisher {
     fn offer(&self, sequence: u64, now: Timestamp, is_serving: bool) -> Offer {
         let addresses = self.mesh.listen_addresses().into_iter().map(|a| a.to_string());
         let served = self.serving.models();
-        let models = served.values().map(|served| {
+        let models = served.values().filter(|served| served.is_shared).map(|served| {
             let slots_free = u16::try_from(*served.slots_free().borrow()).unwrap_or(u16::MAX);
             ModelOffer {
                 name: served.info.name.clone(),

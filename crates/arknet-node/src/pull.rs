@@ -115,7 +115,7 @@ impl Puller {
                 return Ok(());
             }
             if let Some(digest) = self.offered(&name) {
-                return self.from_peers(engines, name, digest, reports).await;
+                return self.take_from_peers(engines, name, digest, reports).await;
             }
         }
         Err(unknown())
@@ -129,7 +129,7 @@ impl Puller {
         })
     }
 
-    async fn from_peers(
+    async fn take_from_peers(
         &self,
         engines: &Engines,
         name: ModelName,

@@ -51,6 +51,8 @@ pub struct Served {
     pub info: ModelInfo,
     /// What it costs.
     pub price: Price,
+    /// Whether other peers may ask for it.
+    pub is_shared: bool,
     provider: Arc<dyn Provider>,
     queue: ModelQueue,
 }
@@ -79,7 +81,7 @@ pub struct Serving {
 pub type ServedModels = Arc<BTreeMap<ModelName, Arc<Served>>>;
 
 struct Shared {
-    providers: Vec<Arc<dyn Provider>>,
+    providers: Vec<Source>,
     models: RwLock<ServedModels>,
     /// Tells that `models` has changed.
     changed: watch::Sender<()>,
@@ -99,6 +101,13 @@ struct Shared {
     /// Set when running work is cut.
     cut: CancellationToken,
     running: TaskTracker,
+}
+
+/// A provider, and whom it is for.
+pub(crate) struct Source {
+    pub(crate) provider: Arc<dyn Provider>,
+    /// Other peers may ask too.
+    pub(crate) is_shared: bool,
 }
 
 /// How to serve.
@@ -134,13 +143,14 @@ impl Serving {
     /// Serves what these providers have; of two models with one name the first counts.
     #[must_use]
     pub(crate) fn new(
-        providers: Vec<Arc<dyn Provider>>,
+        providers: Vec<Source>,
         options: ServingOptions,
         horizon: HorizonStore,
     ) -> Self {
         let files = options.files.map(|files| Served {
             info: files.info(FILE_SLOTS),
             price: Price::default(),
+            is_shared: true,
             provider: Arc::new(files),
             queue: ModelQueue::new(FILE_SLOTS, options.queue_max),
         });
@@ -170,7 +180,7 @@ impl Serving {
     /// Follows what the providers serve, until they are gone.
     pub(crate) async fn follow(&self) {
         let mut lists: Vec<Models> =
-            self.shared.providers.iter().map(|provider| provider.models()).collect();
+            self.shared.providers.iter().map(|source| source.provider.models()).collect();
         self.update();
         loop {
             let mut changes: FuturesUnordered<_> =
@@ -194,7 +204,7 @@ impl Serving {
     fn update(&self) {
         let mut held = self.shared.models.write().unwrap_or_else(PoisonError::into_inner);
         let mut models = BTreeMap::new();
-        for provider in &self.shared.providers {
+        for Source { provider, is_shared } in &self.shared.providers {
             for info in provider.models().borrow().iter() {
                 if models.contains_key(&info.name) {
                     continue;
@@ -208,7 +218,8 @@ impl Serving {
                     _ => ModelQueue::new(info.slots, self.shared.queue_max),
                 };
                 let price = self.shared.price;
-                let served = Served { price, provider: Arc::clone(provider), queue, info };
+                let (provider, is_shared) = (Arc::clone(provider), *is_shared);
+                let served = Served { price, is_shared, provider, queue, info };
                 models.insert(served.info.name.clone(), Arc::new(served));
             }
         }
@@ -257,6 +268,7 @@ impl Serving {
             return Err(shutting_down());
         }
         let served = self.model(&infer.model);
+        let served = served.filter(|served| served.is_shared || asker == Asker::Local);
         if let Input::File { .. } = infer.input {
             let files = self.shared.files.as_ref().ok_or_else(|| {
                 Refusal::new(RefusalCode::NotPermitted, "this node does not hand over models")
@@ -331,7 +343,7 @@ impl Serving {
             Refusal::new(RefusalCode::ProviderFailed, "this node cannot write to its disk")
         })?;
         let infer = &checked.request().infer;
-        let served = self.model(&infer.model);
+        let served = self.model(&infer.model).filter(|served| served.is_shared);
         let context_tokens = served.as_ref().map_or(0, |served| served.info.context_tokens);
         let bound = usage_bound(infer, context_tokens);
         let price = served.as_ref().map(|served| served.price);

@@ -235,9 +235,14 @@ impl Shared {
 /// Checks an upstream again and again, and finds its models on the way.
 async fn look_after(shared: Arc<Shared>) {
     let mut known = Known::new();
+    let mut is_first = true;
     let least = Duration::from_secs(shared.options.health.backoff_min_s);
     loop {
         let result = discover(&shared.http, &shared.options, &mut known).await;
+        if std::mem::take(&mut is_first) && result.is_err() {
+            let (upstream, url) = (&shared.options.name, &shared.options.url);
+            warn!(upstream, url, "the upstream does not answer; its models are not served yet");
+        }
         shared.change(|state| match result {
             Ok(found) => {
                 state.order = found.iter().map(|one| one.name.clone()).collect();

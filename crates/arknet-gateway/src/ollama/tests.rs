@@ -416,6 +416,7 @@ fn listed(name: &str) -> ListedModel {
             file_bytes: Some(639),
             embedding_dimensions: Some(1024),
             template: Some("T".into()),
+            build_class: None,
             added_unix_s: Some(1_700_000_000),
         },
     }

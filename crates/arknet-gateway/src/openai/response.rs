@@ -164,6 +164,7 @@ fn entry(model: &ListedModel, opened: u64) -> Entry<'_> {
             quantization: about.quantization.as_deref(),
             file_bytes: about.file_bytes,
             embedding_dimensions: about.embedding_dimensions,
+            build_class: about.build_class.as_deref(),
         },
     }
 }
@@ -321,4 +322,6 @@ struct Details<'a> {
     file_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     embedding_dimensions: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    build_class: Option<&'a str>,
 }

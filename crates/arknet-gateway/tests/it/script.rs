@@ -144,6 +144,7 @@ impl Dispatch for Script {
                 file_bytes: Some(639_446_688),
                 embedding_dimensions: Some(3),
                 template: Some("{{ messages }}".into()),
+                build_class: None,
                 added_unix_s: Some(1_790_000_000),
             },
         };

@@ -37,6 +37,10 @@ pub struct UpstreamOptions {
     /// beginnings of ids followed by `*`. Unless set: all where `models` is empty, else none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discover: Option<Vec<String>>,
+    /// Serve its models to other peers too, at this node's prices. Unless set only to this node's own
+    /// apps: what they cost is its operator's.
+    #[serde(default)]
+    pub share: bool,
     /// Requests it is given at the same time. 1 to 4096; 8 unless set.
     #[serde(default = "slots")]
     pub slots: u16,
@@ -161,6 +165,7 @@ impl UpstreamOptions {
             flavor: None,
             models: vec![],
             discover: None,
+            share: false,
             slots: slots(),
             context_tokens: context_tokens(),
             timeouts: Timeouts::default(),

@@ -40,7 +40,7 @@ fn both_addresses_tell_the_same_and_nothing_a_user_wrote() {
 fn traces_go_where_they_are_wanted_and_hold_no_words() {
     let collector = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = collector.local_addr().unwrap();
-    let (sender, batches) = mpsc::channel();
+    let (sender, batches) = mpsc::sync_channel(16);
     std::thread::spawn(move || {
         for stream in collector.incoming() {
             let mut stream = stream.unwrap();
