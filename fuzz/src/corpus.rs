@@ -1,9 +1,15 @@
 //! Good inputs to begin with: those of the golden vectors, and a few written here.
 
+pub(crate) mod chat;
+mod doors;
+pub(crate) mod upstream;
+
 use std::{fs, path::Path};
 
 use anyhow::Context;
 use serde_json::Value;
+
+pub(crate) use doors::*;
 
 /// The bytes under `field` of each case in a vector file.
 pub(crate) fn bytes(file: &str, field: &str) -> anyhow::Result<Vec<Vec<u8>>> {
@@ -33,35 +39,6 @@ fn list(
     let document: Value = serde_json::from_str(&text).context("reading a vector file")?;
     let items = document[name].as_array().context("a vector file without cases")?;
     items.iter().map(|i| item(i).map(str::to_owned).context("a case without its field")).collect()
-}
-
-/// Bodies of `POST /v1/chat/completions`.
-pub(crate) fn chats() -> Vec<Vec<u8>> {
-    [
-        r#"{"model":"arknet/tiny","messages":[{"role":"user","content":"hi"}]}"#,
-        r#"{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[
-            {"role":"system","content":"Be brief."},
-            {"role":"user","content":[{"type":"text","text":"caf\u00e9 \ud83d\udc4b"}]},
-            {"role":"assistant","content":"Yes?"},{"role":"tool","tool_call_id":"t","content":"1"}]}"#,
-        r#"{"model":"m","temperature":0.7,"top_p":0.9,"max_tokens":16,"stop":["a","b"],"seed":7,
-            "presence_penalty":-2,"frequency_penalty":1.5,"logit_bias":{"50256":-100},"n":1,
-            "messages":[{"role":"user","content":"x"}]}"#,
-        r#"{"model":"m","stop":"x","max_completion_tokens":1,"user":"u",
-            "messages":[{"role":"user","content":"x","name":"n"}]}"#,
-    ]
-    .map(|text| text.as_bytes().to_vec())
-    .to_vec()
-}
-
-/// Bodies of `POST /v1/completions`.
-pub(crate) fn completions() -> Vec<Vec<u8>> {
-    [
-        r#"{"model":"arknet/tiny","prompt":"Once upon a time"}"#,
-        r#"{"model":"m","prompt":["one"],"max_tokens":3,"stream":true,"temperature":0}"#,
-        r#"{"model":"m","prompt":"x","stop":["\n"],"logit_bias":{"1":1.5},"echo":false}"#,
-    ]
-    .map(|text| text.as_bytes().to_vec())
-    .to_vec()
 }
 
 /// A whole GGUF file with one tensor, a few hundred bytes: every change hits something.
@@ -102,6 +79,11 @@ pub(crate) fn gguf() -> Vec<u8> {
     // Up to where the data begins, the data, and some room for changes that move it.
     out.resize(out.len().next_multiple_of(32) + 32 + 64, 0);
     out
+}
+
+/// Texts as inputs.
+pub(crate) fn inputs<const N: usize>(texts: [&str; N]) -> Vec<Vec<u8>> {
+    texts.map(|text| text.as_bytes().to_vec()).to_vec()
 }
 
 fn text(out: &mut Vec<u8>, text: &str) {

@@ -1,14 +1,15 @@
 //! Everything that turns bytes of strangers into values.
 
+use std::fmt::Debug;
+
 use arknet_engine::gguf::GgufInfo;
-use arknet_gateway::openai;
 use arknet_types::{
     Delegation, FrameHeader, InferRequest, KeyPair, NetworkId, Offer, PublicKey, Refusal, Reply,
     Request, SeedFile, Timestamp, decode, encode, limits::REQUEST_FRAME_BYTES_MAX,
 };
 use borsh::{BorshDeserialize, BorshSerialize};
 
-use crate::corpus;
+use crate::{chat, child, corpus, doors, upstream};
 
 /// One decoder and good inputs for it.
 #[derive(Debug)]
@@ -19,11 +20,48 @@ pub struct Decoder {
     pub corpus: Vec<Vec<u8>>,
     /// Reads bytes and says whether it accepted them.
     pub accepts: fn(&[u8]) -> bool,
+    /// How many times as long as the others it takes: it gets as many fewer cases.
+    pub one_in: u64,
+}
+
+impl Decoder {
+    /// How many of so many cases it gets, at least a few.
+    #[must_use]
+    pub fn share(&self, cases: u64) -> u64 {
+        (cases / self.one_in).max(cases.min(CASES_MIN))
+    }
+}
+
+/// Cases of the slowest decoders.
+const CASES_MIN: u64 = 50;
+
+pub(crate) fn with(
+    name: &'static str,
+    corpus: Vec<Vec<u8>>,
+    accepts: fn(&[u8]) -> bool,
+) -> Decoder {
+    Decoder { name, corpus, accepts, one_in: 1 }
+}
+
+/// One that takes so many times as long as the others.
+pub(crate) fn costly(
+    name: &'static str,
+    corpus: Vec<Vec<u8>>,
+    one_in: u64,
+    accepts: fn(&[u8]) -> bool,
+) -> Decoder {
+    Decoder { name, corpus, accepts, one_in }
 }
 
 /// All of them.
 pub fn decoders() -> anyhow::Result<Vec<Decoder>> {
-    let with = |name, corpus, accepts| Decoder { name, corpus, accepts };
+    let groups =
+        [wire()?, doors::decoders(), child::decoders()?, upstream::decoders(), chat::decoders()];
+    Ok(groups.into_iter().flatten().collect())
+}
+
+/// What peers send, and files.
+fn wire() -> anyhow::Result<Vec<Decoder>> {
     let offers = corpus::bytes("offer.json", "bytes")?;
     let gguf = vec![corpus::gguf()];
     Ok(vec![
@@ -40,17 +78,21 @@ pub fn decoders() -> anyhow::Result<Vec<Decoder>> {
         with("Request", corpus::bytes("request.json", "bytes")?, canonical::<Request>),
         with("SeedFile", corpus::accepted("seeds.json")?, seed_file),
         with("GGUF", gguf, |bytes| GgufInfo::parse(bytes, bytes.len() as u64).is_ok()),
-        with("chat completions", corpus::chats(), |bytes| openai::chat(bytes).is_ok()),
-        with("completions", corpus::completions(), |bytes| openai::completion(bytes).is_ok()),
     ])
 }
 
 /// What is accepted must be the one encoding of its value.
-fn canonical<T: BorshSerialize + BorshDeserialize>(bytes: &[u8]) -> bool {
+pub(crate) fn canonical<T: BorshSerialize + BorshDeserialize>(bytes: &[u8]) -> bool {
     decode::<T>(bytes).is_ok_and(|value| {
         assert_eq!(encode(&value), bytes, "a second encoding was accepted");
         true
     })
+}
+
+/// The wire does not change a value.
+pub(crate) fn survives<T: BorshSerialize + BorshDeserialize + PartialEq + Debug>(value: &T) {
+    let again = decode::<T>(&encode(value)).expect("what is written can be read");
+    assert_eq!(again, *value, "the wire changed a value");
 }
 
 fn infer(bytes: &[u8]) -> bool {

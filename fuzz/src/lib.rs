@@ -4,10 +4,15 @@
 //! the seed alone, so a case that fails once fails always. A run counts what was accepted and what
 //! was refused: were either number zero, it would prove nothing.
 
+mod chat;
+mod child;
 mod corpus;
 mod decoders;
+mod doors;
 mod mutate;
+mod pieces;
 mod run;
+mod upstream;
 
 pub use decoders::{Decoder, decoders};
 pub use run::{Failure, Outcome, run};

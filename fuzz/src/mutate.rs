@@ -18,7 +18,7 @@ impl Random {
     }
 
     /// A number below `end`; zero when there is none.
-    fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         let end = end.max(1) as u64;
         // The upper half is the better one.
         usize::try_from((self.next() >> 32) % end).expect("smaller than a usize")
@@ -33,6 +33,25 @@ impl Random {
 const EDGES: [u8; 10] = [0, 1, 2, 3, 0x7f, 0x80, 0xc0, 0xfe, 0xff, b'"'];
 /// Lengths that a decoder might believe.
 const LENGTHS: [u32; 8] = [0, 1, 16, 255, 4096, 65_536, 0x7fff_ffff, u32::MAX];
+/// Values that a reader of JSON might trip over.
+const WORDS: [&str; 16] = [
+    "null",
+    "true",
+    "0",
+    "-1",
+    "1e400",
+    "-0.0",
+    "1e-50",
+    "4294967296",
+    "18446744073709551616",
+    "\"\"",
+    "\"\\ud83d\\udc4b\"",
+    "\"\\ud800\"",
+    "{}",
+    "[]",
+    "[[]]",
+    "{\"type\":\"text\"}",
+];
 /// Longest run of pure chance, in bytes.
 const CHANCE_BYTES_MAX: usize = 512;
 
@@ -55,7 +74,7 @@ fn change(random: &mut Random, corpus: &[Vec<u8>], out: &mut Vec<u8>) {
     let at = random.below(out.len() + 1);
     // Up to sixteen bytes from there on.
     let end = out.len().min(at + random.below(17));
-    match random.below(9) {
+    match random.below(10) {
         0 => out.truncate(at),
         1 => out.insert(at, random.byte()),
         2 => drop(out.drain(at..end)),
@@ -76,12 +95,24 @@ fn change(random: &mut Random, corpus: &[Vec<u8>], out: &mut Vec<u8>) {
         }
         6 => set(out, at, EDGES[random.below(EDGES.len())]),
         7 => set(out, at, random.byte()),
+        8 => put_value(out, at, WORDS[random.below(WORDS.len())]),
         _ => {
             if let Some(byte) = out.get_mut(at) {
                 *byte ^= 1 << random.below(8);
             }
         }
     }
+}
+
+/// Puts another value in the place of the next one in something like JSON.
+fn put_value(out: &mut Vec<u8>, at: usize, value: &str) {
+    let next = |from: usize, ends: &[u8]| {
+        let place = out[from..].iter().position(|byte| ends.contains(byte));
+        place.map_or(out.len(), |place| from + place)
+    };
+    let start = (next(at, b":[,") + 1).min(out.len());
+    let end = next(start, b",]}");
+    out.splice(start..end, value.bytes());
 }
 
 fn set(out: &mut [u8], at: usize, value: u8) {

@@ -18,20 +18,26 @@ pub struct Outcome {
     pub refused: u64,
     /// How long it took.
     pub time: Duration,
+    /// How long the slowest case took.
+    pub slowest: Duration,
 }
+
+/// How long one case may take. Far more than any should: the machine may be busy.
+const CASE_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// An input that broke a decoder.
 #[derive(Debug)]
 pub struct Failure {
     decoder: &'static str,
+    what: &'static str,
     case: u64,
     input: Vec<u8>,
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { decoder, case, input } = self;
-        write!(f, "{decoder} panicked in case {case}: {}", hex::encode(input))
+        let Self { decoder, what, case, input } = self;
+        write!(f, "{decoder} {what} in case {case}: {}", hex::encode(input))
     }
 }
 
@@ -42,15 +48,22 @@ pub fn run(decoder: &Decoder, cases: u64, seed: u64) -> Result<Outcome, Failure>
     let began = Instant::now();
     let mut random = Random::new(seed);
     let mut input = Vec::new();
-    let mut accepted = 0;
+    let (mut accepted, mut slowest) = (0, Duration::ZERO);
     for case in 0..cases {
         next_case(&mut random, &decoder.corpus, &mut input);
-        match catch_unwind(AssertUnwindSafe(|| (decoder.accepts)(&input))) {
-            Ok(taken) => accepted += u64::from(taken),
-            Err(_) => return Err(Failure { decoder: decoder.name, case, input }),
-        }
+        let started = Instant::now();
+        let what = match catch_unwind(AssertUnwindSafe(|| (decoder.accepts)(&input))) {
+            Ok(_) if started.elapsed() > CASE_TIME_MAX => "took too long",
+            Ok(taken) => {
+                accepted += u64::from(taken);
+                slowest = slowest.max(started.elapsed());
+                continue;
+            }
+            Err(_) => "panicked",
+        };
+        return Err(Failure { decoder: decoder.name, what, case, input });
     }
-    Ok(Outcome { accepted, refused: cases - accepted, time: began.elapsed() })
+    Ok(Outcome { accepted, refused: cases - accepted, time: began.elapsed(), slowest })
 }
 
 #[cfg(test)]
@@ -62,6 +75,7 @@ mod tests {
         let decoder = Decoder {
             name: "picky",
             corpus: vec![b"abc".to_vec()],
+            one_in: 1,
             accepts: |bytes| {
                 assert_ne!(bytes.first(), Some(&0xff), "picky");
                 true
