@@ -62,7 +62,7 @@ async fn a_tool_that_must_be_called_is_called() {
     let mut arguments = String::new();
     for reply in &answer.others {
         if let Reply::ToolCall(piece) = reply {
-            name = name.or(piece.name.clone());
+            name = name.or_else(|| piece.name.clone());
             arguments.push_str(&piece.arguments);
         }
     }
