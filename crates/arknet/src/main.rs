@@ -16,7 +16,7 @@ mod telemetry;
 mod upstream;
 mod wallet;
 
-use std::process::ExitCode;
+use std::{ffi::OsStr, process::ExitCode};
 
 use arknet_node::{Config, DataDir, Overrides};
 use clap::{CommandFactory, Parser};
@@ -26,7 +26,8 @@ use out::Out;
 fn main() -> ExitCode {
     // The process of one model: started by a node, never by a person.
     if std::env::args_os().nth(1).is_some_and(|argument| argument == arknet_node::ENGINE_ARGUMENT) {
-        let log = telemetry::start(std::env::var("ARKNET_LOG").ok().as_deref(), None);
+        let filter = std::env::var_os("ARKNET_LOG");
+        let log = telemetry::start(filter.as_deref().and_then(OsStr::to_str), None);
         return log.map_or(ExitCode::FAILURE, |_log| arknet_node::run_engine());
     }
     let arguments = Arguments::parse();

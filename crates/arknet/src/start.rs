@@ -52,7 +52,10 @@ fn welcome(status: &Status) -> String {
         rows.push(vec!["serves".into(), words]);
     }
     if let Some(gateway) = status.gateway {
-        rows.push(vec!["for your apps".into(), format!("http://{gateway}/v1 (OpenAI, and without /v1 Anthropic and Ollama)")]);
+        rows.push(vec![
+            "for your apps".into(),
+            format!("http://{gateway}/v1 (OpenAI, and without /v1 Anthropic and Ollama)"),
+        ]);
     }
     if let Some(address) = status.addresses.first() {
         rows.push(vec![
