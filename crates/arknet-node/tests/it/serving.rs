@@ -2,7 +2,9 @@ use arknet_mesh::MeshOptions;
 use arknet_sdk::{Client, ConnectOptions, InferRequest, RefusalCode, keyfile};
 use arknet_types::{Capabilities, Input, Reply, Timestamp};
 
-use crate::fixture::{ENDLESS, MODEL, PATIENCE, Stranger, TestNode, info, network, read, session};
+use crate::fixture::{
+    ENDLESS, FLOOD, FLOOD_WORDS, MODEL, PATIENCE, Stranger, TestNode, info, network, read, session,
+};
 
 async fn client(node: &TestNode) -> Client {
     let options = ConnectOptions {
