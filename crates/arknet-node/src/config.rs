@@ -118,7 +118,7 @@ pub struct Gateway {
     pub danger_no_keys: bool,
     /// Host names under which the gateway may be addressed, beside loopback and its own address.
     pub allowed_hosts: Vec<String>,
-    /// Origins (https://chat.example) whose web pages may use the gateway; none by default.
+    /// Origins (`https://chat.example`) whose web pages may use the gateway; none by default.
     pub allowed_origins: Vec<String>,
     /// What the requests of this gateway may cost in a day, in atoms; 0 uses free peers only.
     pub spending_cap_atoms: u64,
