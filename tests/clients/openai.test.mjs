@@ -219,6 +219,9 @@ needs(["tools", "tool_choice"], "a tool that the package runs", async () => {
     model,
     messages,
     max_tokens: 200,
+    // One call: a model without sense goes on calling until its tokens end.
+    temperature: 0,
+    parallel_tool_calls: false,
     tools: [{ type: "function", function: own }],
     // The package asks for this tool once, and then for an answer.
     tool_choice: { type: "function", function: { name: "get_person" } },
