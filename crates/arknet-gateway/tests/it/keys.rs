@@ -189,8 +189,8 @@ async fn what_is_kept_belongs_to_one_key() {
         "/v1/responses",
         &format!(r#"{{"model":"arknet/tiny","input":"a","previous_response_id":"{id}"}}"#),
     );
-    for request in [&get, &next, &delete] {
-        assert_eq!(send(&door, "X-API-Key: sk-ark-other", request).await.status, 404);
+    for (request, refused) in [(&get, 404), (&next, 400), (&delete, 404)] {
+        assert_eq!(send(&door, "X-API-Key: sk-ark-other", request).await.status, refused);
         assert_eq!(send(&door, "X-API-Key: sk-ark-good", request).await.status, 200);
     }
     assert_eq!(send(&door, mine, &get).await.status, 404);

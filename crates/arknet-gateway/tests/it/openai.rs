@@ -139,13 +139,13 @@ async fn a_conversation_goes_on_from_an_answer() {
     assert!(matches!(asked.input, Input::Chat(chat) if chat.messages.len() == 5));
     let third = third["id"].as_str().unwrap();
     assert_eq!(client.get(&format!("/v1/responses/{third}")).await.status, 404);
-    assert_eq!(client.post("/v1/responses", &next(third, "")).await.status, 404);
+    assert_eq!(client.post("/v1/responses", &next(third, "")).await.status, 400);
     client.send(format!("DELETE /v1/responses/{id} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
     assert_eq!(
         client.response().await.json(),
         json!({"id": id, "object": "response", "deleted": true})
     );
-    assert_eq!(client.post("/v1/responses", &next(id, "")).await.status, 404);
+    assert_eq!(client.post("/v1/responses", &next(id, "")).await.status, 400);
 }
 
 #[tokio::test]
