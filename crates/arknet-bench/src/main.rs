@@ -34,6 +34,7 @@ fn main() -> anyhow::Result<()> {
             let seconds = arguments.get(1).map_or(Ok(600), |text| text.parse())?;
             runtime()?.block_on(mixed::run(Duration::from_secs(seconds)))
         }
+        Some("service") => runtime()?.block_on(upstream::service()),
         Some("upstream") => runtime()?.block_on(upstream::run()),
         None => runtime()?.block_on(async {
             bench().await?;

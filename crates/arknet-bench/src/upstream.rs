@@ -1,7 +1,12 @@
 //! The gateway alone: a node in front of a service that answers at once, against that service asked
 //! directly, on loopback, in one run.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 use anyhow::{Context, ensure};
 use tokio::{
@@ -22,7 +27,9 @@ const STREAM_TOKENS: u32 = 100;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) async fn run() -> anyhow::Result<()> {
-    let service = start_service().await?;
+    // A process of its own: asked directly it has to be woken as it has to be through the gateway.
+    let service_process = ServiceProcess::start()?;
+    let service = service_process.address;
     let gateway = NodeProcess::start("gateway", None, &format!("upstream:http://{service}"))?;
     let address = gateway.status.gateway.context("the gateway has an address")?;
     let deadline = Instant::now() + PATIENCE;
@@ -86,19 +93,41 @@ async fn paced(gateway: &NodeProcess, address: SocketAddr) -> anyhow::Result<()>
     Ok(())
 }
 
+/// The service in a process of its own. Killed when dropped.
+struct ServiceProcess {
+    address: SocketAddr,
+    child: Child,
+}
+
+impl ServiceProcess {
+    fn start() -> anyhow::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        let mut child = command.arg("service").stdout(Stdio::piped()).spawn()?;
+        let mut line = String::new();
+        let output = child.stdout.take().context("the child has an output")?;
+        BufReader::new(output).read_line(&mut line)?;
+        Ok(Self { address: line.trim().parse()?, child })
+    }
+}
+
+impl Drop for ServiceProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// A service with OpenAI's API that does no work.
-async fn start_service() -> anyhow::Result<SocketAddr> {
+pub(crate) async fn service() -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                // Who goes away ends its connection, and nothing else.
-                let _ = serve(stream).await;
-            });
-        }
-    });
-    Ok(address)
+    println!("{}", listener.local_addr()?);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        tokio::spawn(async move {
+            // Who goes away ends its connection, and nothing else.
+            let _ = serve(stream).await;
+        });
+    }
 }
 
 async fn serve(mut stream: TcpStream) -> anyhow::Result<()> {
