@@ -57,10 +57,15 @@ impl Product {
 
     /// Resident memory of the node and of its models' processes.
     fn resident_bytes(&self) -> anyhow::Result<(u64, u64)> {
-        let children =
-            std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.child.id()))?;
-        let engines = children.split_whitespace().filter_map(|id| resident(id.parse().ok()?).ok());
-        Ok((resident(self.child.id())?, engines.sum()))
+        let mut engines = 0;
+        // A child belongs to the thread that started it.
+        for thread in std::fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let children = std::fs::read_to_string(thread?.path().join("children"))?;
+            for id in children.split_whitespace() {
+                engines += resident(id.parse()?)?;
+            }
+        }
+        Ok((resident(self.child.id())?, engines))
     }
 
     async fn slots_free(&self) -> anyhow::Result<u64> {
