@@ -5,6 +5,7 @@
 //!
 //! - [`OfferTable`]: who serves what, as far as this node knows.
 //! - [`Router`]: which offer a request goes to, and which one next when that fails.
+//! - [`Grants`]: what approved peers may do.
 //! - [`Admission`]: the one gate every remote request passes.
 //! - [`AnswerCheck`]: whether what a peer sends is an answer to what was asked.
 //! - [`SlotQueue`]: who runs now, who waits, who is told to come again.
@@ -15,6 +16,7 @@
 pub mod admission;
 mod answer;
 mod backoff;
+pub mod grants;
 mod horizon;
 mod keys;
 pub mod offers;
@@ -24,6 +26,7 @@ pub mod slots;
 pub use admission::{Admission, Admitted, CheckedRequest, Policy, Price, Who, usage_bound};
 pub use answer::AnswerCheck;
 pub use backoff::Backoff;
+pub use grants::{Grant, GrantError, Grants, Permissions, SharedModels};
 pub use horizon::Horizon;
 pub use keys::{KeyLimits, KeyMeter, KeyRefusal};
 pub use offers::{Inserted, OfferTable};
