@@ -34,6 +34,12 @@ impl Product {
     fn start() -> anyhow::Result<Self> {
         let program = crate::nodes::product().context("build the arknet binary first")?;
         let directory = tempfile::tempdir()?;
+        // Conversations are remembered up to a bound; one that is reached before memory is first
+        // looked at.
+        std::fs::write(
+            directory.path().join("arknet.toml"),
+            "[compute]\nprefix_cache_bytes_max = 16777216\n",
+        )?;
         let mut child = Command::new(program)
             .arg("--data-dir")
             .arg(directory.path())

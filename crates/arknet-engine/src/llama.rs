@@ -163,6 +163,10 @@ impl Provider for LlamaProvider {
         self.models.subscribe()
     }
 
+    fn stats(&self) -> Vec<u8> {
+        arknet_types::encode(&Self::stats(self))
+    }
+
     fn generate(&self, request: InferRequest) -> Result<Generation, Refusal> {
         // Cheap, and the last border before native code.
         request.check()?;

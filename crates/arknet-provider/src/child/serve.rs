@@ -1,10 +1,12 @@
 use std::{
     collections::HashMap,
-    future::poll_fn,
     io,
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU8, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
     thread,
 };
 
@@ -95,9 +97,11 @@ where
     F: FnOnce(Vec<u8>) -> Result<Arc<dyn Provider>, String> + Send + 'static,
 {
     let mut input = pipe::Receiver::from_owned_fd(input)?;
+    let direct = fcntl_dupfd_cloexec(output.as_fd(), 3)?;
     let output = pipe::Sender::from_owned_fd(output)?;
     let mut frames = FrameBuffer::new(FRAME_TO_CHILD_BYTES_MAX);
-    let shared = Arc::new(Shared::default());
+    let shared =
+        Arc::new(Shared { calls: Mutex::default(), output: direct, has_output: Notify::new() });
     let writer = tokio::spawn(write(Arc::clone(&shared), output));
     let provider = match read_frame(&mut input, &mut frames).await? {
         Some(ToChild::Open { version, setup }) => open_model(version, setup, open).await,
@@ -158,12 +162,19 @@ where
     Ok((provider, info.ok_or("the model is not there")?))
 }
 
-/// Sends what has gathered, as much as there is in one write.
+/// Sends what the channel had no room for when it was said.
 async fn write(shared: Arc<Shared>, mut output: pipe::Sender) {
     let mut bytes = Vec::new();
     loop {
-        shared.has_output.notified().await;
-        std::mem::swap(&mut bytes, &mut shared.lock().output);
+        {
+            let mut calls = shared.lock();
+            std::mem::swap(&mut bytes, &mut calls.output);
+            calls.is_writing = !bytes.is_empty();
+        }
+        if bytes.is_empty() {
+            shared.has_output.notified().await;
+            continue;
+        }
         if output.write_all(&bytes).await.is_err() {
             // The node is gone; the end of the input says so too.
             return;
@@ -172,9 +183,10 @@ async fn write(shared: Arc<Shared>, mut output: pipe::Sender) {
     }
 }
 
-#[derive(Default)]
 struct Shared {
     calls: Mutex<Calls>,
+    /// The channel, which never waits.
+    output: OwnedFd,
     has_output: Notify,
 }
 
@@ -184,10 +196,27 @@ impl Shared {
     }
 
     fn send(&self, frame: &FromChild) -> io::Result<()> {
-        put(&mut self.lock().output, frame, FRAME_FROM_CHILD_BYTES_MAX)
-            .map_err(io::Error::other)?;
-        self.has_output.notify_one();
+        let mut calls = self.lock();
+        put(&mut calls.output, frame, FRAME_FROM_CHILD_BYTES_MAX).map_err(io::Error::other)?;
+        self.flush(&mut calls);
         Ok(())
+    }
+
+    /// Writes at once, on whatever thread has something to say: waking another for each token costs
+    /// more than the writing, because all its code was pushed out of the caches by the model.
+    fn flush(&self, calls: &mut Calls) {
+        if calls.output.is_empty() {
+            return;
+        }
+        // What the writer has taken goes first.
+        if !calls.is_writing
+            && let Ok(written) = rustix::io::write(&self.output, &calls.output)
+        {
+            calls.output.drain(..written);
+        }
+        if !calls.output.is_empty() {
+            self.has_output.notify_one();
+        }
     }
 
     fn handle(self: &Arc<Self>, frame: ToChild, provider: &dyn Provider) -> io::Result<()> {
@@ -196,8 +225,13 @@ impl Shared {
             ToChild::Run { id, request } => self.run(id, *request, provider),
             // The place is free before the next frame is looked at: it may be a request that
             // counts on it.
-            ToChild::Cancel { id } => self.lock().cancel(id),
-            ToChild::Credit { id, replies } => self.lock().credit(id, replies),
+            ToChild::Cancel { id } => drop(self.lock().open.remove(&id)),
+            ToChild::Credit { id, replies } => {
+                let caller = self.lock().credit(id, replies);
+                if let Some(caller) = caller {
+                    caller.wake();
+                }
+            }
             ToChild::Stats => {
                 let mut stats = provider.stats();
                 if stats.len() > STATS_BYTES_MAX {
@@ -212,25 +246,58 @@ impl Shared {
     fn run(self: &Arc<Self>, id: u64, request: InferRequest, provider: &dyn Provider) {
         match provider.generate(request) {
             Ok(generation) => {
-                self.lock().open(id, generation);
-                let shared = Arc::clone(self);
-                tokio::spawn(poll_fn(move |cx| shared.poll_call(id, cx)));
+                let caller = Arc::new(Caller {
+                    shared: Arc::downgrade(self),
+                    id,
+                    state: AtomicU8::new(IDLE),
+                });
+                self.lock().open(id, generation, Arc::clone(&caller));
+                caller.wake();
             }
             Err(refusal) => {
-                put_reply(&mut self.lock().output, id, Reply::Refused(refusal));
-                self.has_output.notify_one();
+                let mut calls = self.lock();
+                put_reply(&mut calls.output, id, Reply::Refused(refusal));
+                self.flush(&mut calls);
             }
         }
     }
+}
 
-    fn poll_call(&self, id: u64, cx: &mut Context<'_>) -> Poll<()> {
-        let mut calls = self.lock();
-        let before = calls.output.len();
-        let poll = calls.poll(id, cx);
-        if calls.output.len() > before {
-            self.has_output.notify_one();
+/// Nobody looks at the call.
+const IDLE: u8 = 0;
+/// Somebody looks at it now.
+const LOOKING: u8 = 1;
+/// Somebody looks at it, and has to look again.
+const AGAIN: u8 = 2;
+
+/// Passes on what one call has to say, on the thread that says it.
+struct Caller {
+    shared: Weak<Shared>,
+    id: u64,
+    state: AtomicU8,
+}
+
+impl Wake for Caller {
+    fn wake(self: Arc<Self>) {
+        if self.state.swap(AGAIN, Ordering::AcqRel) != IDLE {
+            return;
         }
-        poll
+        let Some(shared) = self.shared.upgrade() else { return };
+        let waker = Waker::from(Arc::clone(&self));
+        loop {
+            self.state.store(LOOKING, Ordering::Release);
+            {
+                let mut calls = shared.lock();
+                // Over or not: a call that is over is no longer known.
+                let _ = calls.poll(self.id, &mut Context::from_waker(&waker));
+                shared.flush(&mut calls);
+            }
+            let ended =
+                self.state.compare_exchange(LOOKING, IDLE, Ordering::AcqRel, Ordering::Acquire);
+            if ended.is_ok() {
+                return;
+            }
+        }
     }
 }
 
@@ -239,35 +306,27 @@ impl Shared {
 struct Calls {
     open: HashMap<u64, Call>,
     output: Vec<u8>,
+    /// Whether the writer has output of before that is not written yet.
+    is_writing: bool,
 }
 
 struct Call {
     generation: Generation,
     /// Replies that the node has room for.
     credit: u32,
-    /// Who polls this call, to be told of credit or of its end.
-    waker: Option<Waker>,
+    caller: Arc<Caller>,
 }
 
 impl Calls {
-    fn open(&mut self, id: u64, generation: Generation) {
-        self.open.insert(id, Call { generation, credit: REPLIES_UNREAD_MAX, waker: None });
+    fn open(&mut self, id: u64, generation: Generation, caller: Arc<Caller>) {
+        self.open.insert(id, Call { generation, credit: REPLIES_UNREAD_MAX, caller });
     }
 
-    fn cancel(&mut self, id: u64) {
-        if let Some(Call { waker: Some(waker), .. }) = self.open.remove(&id) {
-            waker.wake();
-        }
-    }
-
-    fn credit(&mut self, id: u64, replies: u32) {
-        let Some(call) = self.open.get_mut(&id) else {
-            return;
-        };
+    /// Gives who speaks for the call, to look at it again without the lock that is held here.
+    fn credit(&mut self, id: u64, replies: u32) -> Option<Arc<Caller>> {
+        let call = self.open.get_mut(&id)?;
         call.credit = call.credit.saturating_add(replies);
-        if let Some(waker) = call.waker.take() {
-            waker.wake();
-        }
+        Some(Arc::clone(&call.caller))
     }
 
     /// Takes all replies that are ready and paid for. Ready when the call is over.
@@ -282,7 +341,7 @@ impl Calls {
                     let words = "the model stopped before the answer was complete";
                     Reply::Refused(Refusal::new(RefusalCode::ProviderFailed, words))
                 }
-                Poll::Pending => break,
+                Poll::Pending => return Poll::Pending,
             };
             call.credit -= 1;
             let is_end = matches!(reply, Reply::Done { .. } | Reply::Refused(_));
@@ -291,7 +350,6 @@ impl Calls {
                 return Poll::Ready(());
             }
         }
-        call.waker = Some(cx.waker().clone());
         Poll::Pending
     }
 }
@@ -305,6 +363,11 @@ mod tests {
 
     use super::*;
     use crate::limits::CREDIT_STEP;
+
+    fn open(calls: &mut Calls, id: u64, generation: Generation) {
+        let caller = Caller { shared: Weak::new(), id, state: AtomicU8::new(IDLE) };
+        calls.open(id, generation, Arc::new(caller));
+    }
 
     fn text() -> Reply {
         Reply::Text { text: "a".into(), tokens: 1 }
@@ -320,7 +383,7 @@ mod tests {
     fn a_call_takes_no_more_replies_than_the_node_has_room_for() {
         let mut calls = Calls::default();
         let (tx, rx) = mpsc::channel(200);
-        calls.open(1, Generation::from_channel(rx));
+        open(&mut calls, 1, Generation::from_channel(rx));
         for _ in 0..100 {
             tx.try_send(text()).unwrap();
         }
@@ -347,13 +410,13 @@ mod tests {
         let mut calls = Calls::default();
         let mut cx = Context::from_waker(Waker::noop());
         let (tx, rx) = mpsc::channel(1);
-        calls.open(1, Generation::from_channel(rx));
+        open(&mut calls, 1, Generation::from_channel(rx));
         assert!(calls.poll(1, &mut cx).is_pending());
-        calls.cancel(1);
+        calls.open.remove(&1);
         assert!(tx.is_closed());
         assert!(calls.poll(1, &mut cx).is_ready() && calls.output.is_empty());
         let (tx, rx) = mpsc::channel(1);
-        calls.open(2, Generation::from_channel(rx));
+        open(&mut calls, 2, Generation::from_channel(rx));
         tx.try_send(Reply::Scores(vec![f32::INFINITY - f32::INFINITY])).unwrap();
         assert!(calls.poll(2, &mut cx).is_ready());
         assert!(tx.is_closed());

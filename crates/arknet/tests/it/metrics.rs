@@ -32,6 +32,12 @@ fn both_addresses_tell_the_same_and_nothing_a_user_wrote() {
         ] {
             assert!(text.contains(part), "{part} is missing in {text}");
         }
+        for name in ["kv_tokens_capacity", "kv_tokens_used"] {
+            let line = format!("arknet_{name}{{model=\"arknet/tiny\"}} ");
+            let value = text.lines().find_map(|text| text.strip_prefix(&line));
+            let value: u64 = value.unwrap().parse().unwrap();
+            assert!(value > 0, "the process of the model tells its {name}");
+        }
         assert!(!text.contains(word));
     }
 }
