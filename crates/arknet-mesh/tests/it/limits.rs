@@ -96,8 +96,9 @@ async fn a_shut_down_mesh_leaves_no_task() {
     within(5, server.shutdown()).await;
     within(5, echo).await.unwrap();
     drop(stream);
-    // What the library spawned for sockets ends with them, a moment later.
-    within(5, async {
+    // What the library spawned for sockets ends with them: QUIC drains a connection for three times
+    // what it takes a packet to be given up, which is seconds where the machine is busy.
+    within(30, async {
         while Handle::current().metrics().num_alive_tasks() > before {
             tokio::task::yield_now().await;
         }
