@@ -185,7 +185,7 @@ async fn write(shared: Arc<Shared>, mut output: pipe::Sender) {
 
 struct Shared {
     calls: Mutex<Calls>,
-    /// The channel, which never waits.
+    /// The channel. Writing to it fails where it would wait, as the writer's end has set it to.
     output: OwnedFd,
     has_output: Notify,
 }
@@ -285,7 +285,8 @@ impl Wake for Caller {
         let Some(shared) = self.shared.upgrade() else { return };
         let waker = Waker::from(Arc::clone(&self));
         loop {
-            self.state.store(LOOKING, Ordering::Release);
+            // What came before a wake that found somebody looking is to be seen by this look.
+            self.state.swap(LOOKING, Ordering::AcqRel);
             {
                 let mut calls = shared.lock();
                 // Over or not: a call that is over is no longer known.
@@ -369,6 +370,11 @@ mod tests {
         calls.open(id, generation, Arc::new(caller));
     }
 
+    fn ends() -> (OwnedFd, OwnedFd) {
+        let (reader, writer) = io::pipe().unwrap();
+        (reader.into(), writer.into())
+    }
+
     fn text() -> Reply {
         Reply::Text { text: "a".into(), tokens: 1 }
     }
@@ -423,6 +429,59 @@ mod tests {
         let [FromChild::Reply { id: 2, reply: Reply::Refused(_) }] = sent(&mut calls)[..] else {
             panic!("no refusal");
         };
+    }
+
+    #[tokio::test]
+    async fn what_a_full_channel_does_not_take_comes_after_it_in_order() {
+        let (reader, output) = ends();
+        let direct = fcntl_dupfd_cloexec(output.as_fd(), 3).unwrap();
+        let output = pipe::Sender::from_owned_fd(output).unwrap();
+        let mut reader = pipe::Receiver::from_owned_fd(reader).unwrap();
+        let calls = Mutex::new(Calls::default());
+        let shared = Arc::new(Shared { calls, output: direct, has_output: Notify::new() });
+        let writer = tokio::spawn(write(Arc::clone(&shared), output));
+        // Far more than a pipe holds, and nobody reads yet.
+        let stats = |n: u8| FromChild::Stats(vec![n; STATS_BYTES_MAX]);
+        let count = u8::try_from((1 << 20) / STATS_BYTES_MAX).unwrap_or(u8::MAX);
+        for n in 0..count {
+            shared.send(&stats(n)).unwrap();
+        }
+        assert!(!shared.lock().output.is_empty(), "more than the channel holds");
+        let mut frames = FrameBuffer::new(FRAME_FROM_CHILD_BYTES_MAX);
+        for n in 0..count {
+            let frame: FromChild = loop {
+                if let Some(frame) = frames.take().unwrap() {
+                    break frame;
+                }
+                assert!(reader.read_buf(frames.space()).await.unwrap() > 0);
+            };
+            assert_eq!(frame, stats(n));
+        }
+        writer.abort();
+    }
+
+    #[test]
+    fn who_is_woken_while_it_looks_looks_again() {
+        let (reader, output) = ends();
+        let calls = Mutex::new(Calls::default());
+        let shared = Arc::new(Shared { calls, output, has_output: Notify::new() });
+        let caller = Caller { shared: Arc::downgrade(&shared), id: 1, state: AtomicU8::new(IDLE) };
+        let caller = Arc::new(caller);
+        let (tx, rx) = mpsc::channel(1);
+        shared.lock().open(1, Generation::from_channel(rx), Arc::clone(&caller));
+        Arc::clone(&caller).wake();
+        // From here on whoever sends also passes it on, with no runtime around.
+        tx.try_send(text()).unwrap();
+        assert_eq!(caller.state.load(Ordering::Acquire), IDLE);
+        let mut frames = FrameBuffer::new(FRAME_FROM_CHILD_BYTES_MAX);
+        let mut bytes = [0; 256];
+        let read = rustix::io::read(&reader, &mut bytes).unwrap();
+        frames.space().extend_from_slice(&bytes[..read]);
+        assert_eq!(frames.take().unwrap(), Some(FromChild::Reply { id: 1, reply: text() }));
+        // A wake that meets a look does not wait for it, and is not forgotten.
+        caller.state.store(LOOKING, Ordering::Release);
+        Arc::clone(&caller).wake();
+        assert_eq!(caller.state.load(Ordering::Acquire), AGAIN);
     }
 
     #[tokio::test]
