@@ -1,16 +1,20 @@
-//! The node API: what the node is doing, for the command line and for people.
+//! The node API: what the node is doing and whom it trusts, for the command line and for people.
 //!
-//! It listens on loopback only and answers nothing that changes state yet. A page of another origin
-//! or a rebound host name gets no answer at all.
+//! Who may use it, and for what, is decided in `guard`.
+
+mod answer;
+mod guard;
+mod peers;
+mod token;
 
 use std::{net::SocketAddr, sync::Arc, time::Instant};
 
 use arknet_mesh::Mesh;
-use arknet_types::PublicKey;
+use arknet_types::{NodeId, PublicKey};
 use axum::{
     Json, Router,
-    extract::{Request, State},
-    http::{HeaderMap, StatusCode, header},
+    extract::{ConnectInfo, Request, State},
+    http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -19,15 +23,26 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, scrape::Scrape, serving::Serving};
+use answer::ApiError;
+pub(crate) use guard::Guard;
+pub use peers::{
+    ApproveAnswer, ApprovedPeer, DiscoveredPeer, GridStatus, PeerList, PendingPeer, RevokeAnswer,
+};
+pub(crate) use token::Token;
+
+use crate::{Config, approvals::Approvals, scrape::Scrape, serving::Serving, sightings::Sightings};
 
 /// What a node says of itself.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Status {
     /// Its version.
     pub version: String,
+    /// What it calls itself.
+    pub node_id: NodeId,
     /// Its peer id.
     pub peer: String,
+    /// What two people compare by voice to be sure of its peer id.
+    pub fingerprint: String,
     /// Its network.
     pub network: String,
     /// The parts it plays.
@@ -40,6 +55,10 @@ pub struct Status {
     pub gateway: Option<SocketAddr>,
     /// Peers connected.
     pub connected: usize,
+    /// Peers approved.
+    pub approved: usize,
+    /// What is wrong with the file of approved peers, if something is.
+    pub approved_peers_problem: Option<String>,
     /// Models it serves.
     pub models: Vec<ServedModel>,
     /// Requests of other peers running or waiting.
@@ -93,6 +112,9 @@ pub struct PeerReport {
 /// What the API looks at.
 pub(crate) struct Admin {
     pub(crate) started: Instant,
+    pub(crate) node_id: NodeId,
+    pub(crate) approvals: Approvals,
+    pub(crate) sightings: Arc<dyn Sightings>,
     pub(crate) config: Config,
     pub(crate) network: String,
     pub(crate) gateway: Option<SocketAddr>,
@@ -116,13 +138,17 @@ impl Admin {
         let streams = self.mesh.stream_stats();
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
+            node_id: self.node_id.clone(),
             peer: self.mesh.peer().to_string(),
+            fingerprint: self.mesh.peer().fingerprint(),
             network: self.network.clone(),
             roles: self.config.roles.iter().map(ToString::to_string).collect(),
             uptime_s: self.started.elapsed().as_secs(),
             addresses: addresses(&self.mesh),
             gateway: self.gateway,
             connected: self.mesh.connected().len(),
+            approved: self.approvals.grants().len(),
+            approved_peers_problem: self.approvals.problem(),
             models: models.collect(),
             remote_requests: self.serving.remote_requests(),
             streams_held: streams.held,
@@ -176,15 +202,25 @@ pub(crate) fn addresses(mesh: &Mesh) -> Vec<String> {
 pub(crate) async fn serve(
     listener: TcpListener,
     admin: Arc<Admin>,
+    guard: Guard,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
+    let unknown = async || ApiError::new(StatusCode::NOT_FOUND, "unknown_path", "no such path");
+    let not_so = async || {
+        let words = "this path is not used with this method";
+        ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", words)
+    };
     let router = Router::new()
         .route("/health", get(async || Json(serde_json::json!({ "status": "ok" }))))
         .route("/status", get(async |State(admin): State<Arc<Admin>>| Json(admin.status())))
         .route("/metrics", get(metrics))
         .route("/peers", get(async |State(admin): State<Arc<Admin>>| Json(admin.peers())))
-        .layer(middleware::from_fn(guard))
-        .with_state(admin);
+        .merge(peers::routes())
+        .fallback(unknown)
+        .method_not_allowed_fallback(not_so)
+        .layer(middleware::from_fn_with_state(guard, check))
+        .with_state(admin)
+        .into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
@@ -192,24 +228,20 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, arknet_gateway::METRICS_CONTENT_TYPE)], admin.scrape.text().await)
 }
 
-/// Lets pass only what a program on this machine asks under a loopback name.
-async fn guard(request: Request, next: Next) -> Response {
-    if is_local(request.headers()) {
-        next.run(request).await
-    } else {
-        let words = "this address answers programs on this machine only";
-        (StatusCode::FORBIDDEN, Json(serde_json::json!({ "error": words }))).into_response()
+/// Lets pass what the guard lets pass.
+async fn check(
+    State(guard): State<Guard>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match guard.check(from, request.method(), request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(error) => {
+            tracing::info!(%from, code = error.code, path = request.uri().path(), "refused at the node API");
+            error.into_response()
+        }
     }
-}
-
-fn is_local(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
-    let host = text(header::HOST).unwrap_or_default();
-    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
-        if port.bytes().all(|b| b.is_ascii_digit()) { name } else { host }
-    });
-    let is_loopback = matches!(name, "localhost" | "127.0.0.1" | "[::1]");
-    is_loopback && text(header::ORIGIN).is_none_or(|origin| origin == format!("http://{host}"))
 }
 
 /// Resident memory of this process.
@@ -218,31 +250,4 @@ pub fn resident_bytes() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
     Some(pages * rustix::param::page_size() as u64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_loopback_names_and_the_own_origin_pass() {
-        let check = |host: &str, origin: Option<&str>| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::HOST, host.parse().unwrap());
-            if let Some(origin) = origin {
-                headers.insert(header::ORIGIN, origin.parse().unwrap());
-            }
-            is_local(&headers)
-        };
-        for host in ["localhost", "localhost:8910", "127.0.0.1:8910", "[::1]:8910"] {
-            assert!(check(host, None), "{host}");
-        }
-        assert!(check("localhost:8910", Some("http://localhost:8910")));
-        for host in ["evil.example", "evil.example:8910", "", "127.0.0.1.evil.example"] {
-            assert!(!check(host, None), "{host}");
-        }
-        assert!(!check("localhost:8910", Some("http://evil.example")));
-        assert!(!check("localhost:8910", Some("null")));
-        assert!(!is_local(&HeaderMap::new()));
-    }
 }

@@ -7,8 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use arknet_protocol::Who;
 use arknet_provider::upstream::UpstreamOptions;
-use arknet_types::{Atoms, ModelName, NetworkId, Profile, PublicKey};
+use arknet_types::{Atoms, ModelName, NetworkId, NodeId, Profile};
 use serde::{Deserialize, Serialize};
 
 /// The file name of the configuration in the data directory.
@@ -59,6 +60,8 @@ pub struct Config {
     pub shutdown_grace_ms: u64,
     /// The node API for status and administration.
     pub admin: Admin,
+    /// This node among those of its neighbourhood.
+    pub grid: Grid,
     /// What is served to others.
     pub compute: Compute,
     /// The local HTTP door.
@@ -106,6 +109,18 @@ pub struct MeshSection {
     pub network: Option<NetworkId>,
 }
 
+/// The section `[grid]`.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Grid {
+    /// What this node calls itself; its host's name and the end of its peer id when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_id: Option<NodeId>,
+    /// The file of approved peers; `approved_peers.json` in the data directory when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub approved_peers: Option<PathBuf>,
+}
+
 /// The section `[gateway]`.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -128,8 +143,11 @@ pub struct Gateway {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Admin {
-    /// Address and port; loopback only.
+    /// Address and port. From anywhere but this machine every request needs the token that lies in
+    /// `admin.token` in the data directory.
     pub listen: SocketAddr,
+    /// Host names under which the node API may be addressed, beside those of loopback.
+    pub allowed_hosts: Vec<String>,
 }
 
 /// The section `[compute]`.
@@ -138,9 +156,8 @@ pub struct Admin {
 pub struct Compute {
     /// The models to serve; all that were added when empty, and `arknet/tiny` when there is none.
     pub models: Vec<ModelName>,
-    /// The peer ids that may ask; anybody when not given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub allow_peers: Option<Vec<String>>,
+    /// Serve everybody who asks, approved or not: for tests and demonstrations.
+    pub danger_serve_anyone: bool,
     /// Requests one peer may have running or waiting here (1 to 65536).
     pub requests_per_peer_max: u32,
     /// Requests that may wait for a slot of one model (0 to 65536).
@@ -176,7 +193,8 @@ pub struct Compute {
     pub exact: Vec<ModelName>,
     /// `default`, or `exact`: the same bits whatever else is computed, and slower.
     pub profile: EngineProfile,
-    /// Hand the files of models to other peers that may ask.
+    /// With `danger_serve_anyone`, hand the files of models to everybody, too. To an approved peer
+    /// they go if its `can_pull_models` says so.
     pub share_models: bool,
     /// Price of a million input tokens in atoms; 0 is free.
     pub input_price_atoms: u64,
@@ -221,6 +239,7 @@ impl Default for Config {
             roles: [Role::Compute, Role::Gateway].into(),
             shutdown_grace_ms: 10_000,
             admin: Admin::default(),
+            grid: Grid::default(),
             compute: Compute::default(),
             gateway: Gateway::default(),
             mesh: MeshSection::default(),
@@ -252,7 +271,7 @@ impl Default for Gateway {
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8910)) }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8910)), allowed_hosts: vec![] }
     }
 }
 
@@ -260,7 +279,7 @@ impl Default for Compute {
     fn default() -> Self {
         Self {
             models: vec![],
-            allow_peers: None,
+            danger_serve_anyone: false,
             requests_per_peer_max: 256,
             queue_max: 256,
             context_tokens: None,
@@ -302,6 +321,15 @@ pub struct Overrides {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
+    /// A key of earlier versions.
+    #[error(
+        "{}: compute.allow_peers is gone: remove it, and approve each of those peers with: arknet peers approve PEER_ID",
+        path.display()
+    )]
+    AllowPeers {
+        /// The file.
+        path: PathBuf,
+    },
     /// The text is not the configuration's.
     #[error("{}: {source}", path.display())]
     Content {
@@ -321,20 +349,6 @@ pub enum ConfigError {
     /// Keys cannot be needed and not needed.
     #[error("gateway.require_key and gateway.danger_no_keys contradict each other")]
     Keys,
-    /// The node API is for this machine.
-    #[error("{key} = {address}: only a loopback address (127.0.0.1) is allowed")]
-    NotLoopback {
-        /// The key.
-        key: &'static str,
-        /// The address.
-        address: SocketAddr,
-    },
-    /// Not a peer id.
-    #[error("compute.allow_peers: {text} is not a peer id (they begin with 12D3Koo)")]
-    PeerId {
-        /// The text.
-        text: String,
-    },
     /// A value out of its bounds.
     #[error("{key} must lie between {low} and {high}")]
     Range {
@@ -370,6 +384,11 @@ impl Config {
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Err(source) => return Err(ConfigError::Io { path: path.to_owned(), source }),
         };
+        let had_allow_peers =
+            |table: toml::Table| table.get("compute")?.get("allow_peers").cloned();
+        if toml::from_str(&text).ok().and_then(had_allow_peers).is_some() {
+            return Err(ConfigError::AllowPeers { path: path.to_owned() });
+        }
         let mut config: Self = toml::from_str(&text).map_err(|source| ConfigError::Content {
             path: path.to_owned(),
             source: Box::new(source),
@@ -400,10 +419,6 @@ impl Config {
         if self.roles.is_empty() {
             return Err(ConfigError::Roles);
         }
-        if !self.admin.listen.ip().is_loopback() {
-            let address = self.admin.listen;
-            return Err(ConfigError::NotLoopback { key: "admin.listen", address });
-        }
         let mut names = BTreeSet::new();
         for upstream in &self.upstreams.0 {
             let name = upstream.name.clone();
@@ -429,14 +444,16 @@ impl Config {
                 return Err(ConfigError::Range { key, low, high });
             }
         }
-        self.allowed_peers().map(|_| ())
+        Ok(())
     }
 
-    /// The peers that may ask; anybody when `None`.
-    pub fn allowed_peers(&self) -> Result<Option<BTreeSet<PublicKey>>, ConfigError> {
-        let parse =
-            |text: &String| text.parse().map_err(|_| ConfigError::PeerId { text: text.clone() });
-        self.compute.allow_peers.as_ref().map(|peers| peers.iter().map(parse).collect()).transpose()
+    /// Who may ask this node.
+    #[must_use]
+    pub const fn who(&self) -> Who {
+        match self.compute.danger_serve_anyone {
+            true => Who::Anyone { files: self.compute.share_models },
+            false => Who::Approved,
+        }
     }
 
     /// Whether every request of the gateway needs an API key.
@@ -506,9 +523,9 @@ mod tests {
                 "two sections",
             ),
             ("[compute]\nprofile = \"quick\"", "unknown variant `quick`"),
-            ("[admin]\nlisten = \"192.168.1.1:1\"", "loopback"),
+            ("[grid]\nnode_id = \"my node\"", "may not contain"),
             ("[compute]\nqueue_max = 65537", "between 0 and 65536"),
-            ("[compute]\nallow_peers = [\"bob\"]", "bob is not a peer id"),
+            ("[compute]\nallow_peers = [\"bob\"]", "arknet peers approve"),
             ("[compute]\nmodels = [\"a b\"]", "may not contain"),
         ] {
             let error = load(text).unwrap_err().to_string();

@@ -113,6 +113,23 @@ impl DataDir {
         SecretStore::new(self.root.join("upstreams"))
     }
 
+    /// The approved peers.
+    #[must_use]
+    pub fn approved_peers(&self) -> PathBuf {
+        self.root.join("approved_peers.json")
+    }
+
+    /// The token that opens the node API to browsers and other machines.
+    #[must_use]
+    pub fn admin_token(&self) -> PathBuf {
+        self.root.join("admin.token")
+    }
+
+    /// What approved peers have used today.
+    pub(crate) fn grant_usage(&self) -> PathBuf {
+        self.root.join("grant-usage.json")
+    }
+
     /// What the API keys have used today.
     pub(crate) fn key_usage(&self) -> PathBuf {
         self.root.join("key-usage.json")

@@ -2,19 +2,24 @@
 //!
 //! A remote request passes [`serving`] (admission, queue, provider) between the mesh and the
 //! engine; a local one comes through `dispatch` from the gateway and takes the same queue and
-//! provider, or goes out over the mesh. [`Node`] starts and stops it all.
+//! provider, or goes out over the mesh. Whom the owner trusts is in [`approvals`], which tells the
+//! [`gate`]. [`Node`] starts and stops it all.
 
 pub mod admin;
+pub mod approvals;
 pub mod config;
 pub mod data;
 mod dispatch;
 mod download;
 mod engines;
 mod files;
+pub mod gate;
+mod grant_usage;
 mod horizon;
 pub mod keys;
 mod metrics;
 pub mod models;
+mod moment;
 mod node;
 mod publisher;
 mod pull;
@@ -22,8 +27,13 @@ mod queue;
 mod scrape;
 pub mod secrets;
 pub mod serving;
+pub mod sightings;
 
-pub use admin::{PeerReport, Status};
+pub use admin::{
+    ApproveAnswer, ApprovedPeer, DiscoveredPeer, GridStatus, PeerList, PeerReport, PendingPeer,
+    RevokeAnswer, Status,
+};
+pub use approvals::{Approvals, PeerEntry};
 pub use config::{Config, ConfigError, Overrides, Role};
 pub use data::{DataDir, DataError, RunningNode};
 pub use download::{Download, DownloadError};
@@ -33,3 +43,4 @@ pub use metrics::metrics_page;
 pub use models::{ModelEntry, ModelStore, ModelsError};
 pub use node::{Node, NodeError, serve_locally};
 pub use secrets::{SecretError, SecretStore};
+pub use sightings::{Sighting, Sightings, Source};

@@ -21,17 +21,20 @@ use arknet_sdk::{
     session::{Scope, SessionError, SessionKey},
     wallet::Wallet,
 };
-use arknet_types::{KeyPair, NetworkId};
+use arknet_types::{KeyPair, NetworkId, NodeId};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Config, ConfigError, DataDir, DataError, ModelStore, ModelsError, Role, RunningNode,
-    admin::{self, Admin},
+    admin::{self, Admin, Guard, Token},
+    approvals::Approvals,
     data::DataLock,
     dispatch::{NodeDispatch, NodeObserver},
     engines::{EngineError, Engines},
     files::ModelFiles,
+    gate::Gate,
+    grant_usage,
     horizon::HorizonStore,
     keys::{KeyRing, KeysError},
     metrics::Metrics,
@@ -41,6 +44,7 @@ use crate::{
     scrape::Scrape,
     secrets::SecretError,
     serving::{Serving, ServingOptions, Source},
+    sightings::MeshSightings,
 };
 
 /// A gateway opens a session a day, each with the day's cap.
@@ -182,11 +186,21 @@ impl Node {
         let admin_listener = listen(config.admin.listen, "--admin").await?;
         let gateway_listener = gateway_listener(&config).await?;
         let metrics = Metrics::new();
-        let serving = serving(data, &config, &key, &network, providers, metrics.clone())?;
+        let horizon = HorizonStore::open(data.horizon())?;
+        let gate = gate(&config, &key, &network, &horizon);
+        grant_usage::load(&data.grant_usage(), &gate)?;
+        let approvals = open_approvals(data, &config, &gate);
+        let serving = serving(data, &config, gate, providers, (horizon, metrics.clone()))?;
         let (mesh, inbound) = start_mesh(&config, &key, &network, &seed_texts)?;
         let stop = CancellationToken::new();
         let mut parts = JoinSet::new();
         spawn_serving(&mut parts, &serving, inbound);
+        let usage = grant_usage::keep(data.grant_usage(), approvals.gate().clone(), stop.clone());
+        spawn(&mut parts, "usage of peers", usage);
+        spawn(&mut parts, "approved peers", approvals.clone().follow(stop.clone()));
+        let sightings = MeshSightings::new(mesh.clone());
+        spawn(&mut parts, "sightings", Arc::clone(&sightings).follow(stop.clone()));
+        let node_id = node_id(&config, &key);
         let scrape = Arc::new(Scrape {
             metrics,
             serving: serving.clone(),
@@ -213,8 +227,14 @@ impl Node {
         }
         let grace = Duration::from_millis(config.shutdown_grace_ms);
         let admin_address = admin_listener.local_addr().unwrap_or(config.admin.listen);
+        let token = Token::load_or_create(&data.admin_token())
+            .map_err(|source| DataError::Io { path: data.admin_token(), source })?;
+        let guard = Guard::new(admin_address.ip(), &config.admin.allowed_hosts, token);
         let admin = Arc::new(Admin {
             started: Instant::now(),
+            node_id,
+            approvals,
+            sightings,
             network: network.to_string(),
             gateway,
             mesh: mesh.clone(),
@@ -222,7 +242,7 @@ impl Node {
             scrape,
             config,
         });
-        let api = admin::serve(admin_listener, Arc::clone(&admin), stop.clone());
+        let api = admin::serve(admin_listener, Arc::clone(&admin), guard, stop.clone());
         spawn(&mut parts, "node API", async { drop(api.await) });
         data.announce(&RunningNode {
             pid: std::process::id(),
@@ -296,7 +316,36 @@ pub fn serve_locally(data: &DataDir, config: &Config) -> Result<Serving, NodeErr
     let key = keyfile::load_or_create(&data.peer_key())?;
     let network = seeds::load(Some(data.root()))?.chain_id;
     let engines = engines(data, config)?;
-    serving(data, config, &key, &network, vec![engines.source()], Metrics::new())
+    let horizon = HorizonStore::open(data.horizon())?;
+    let gate = gate(config, &key, &network, &horizon);
+    serving(data, config, gate, vec![engines.source()], (horizon, Metrics::new()))
+}
+
+/// What this node calls itself.
+fn node_id(config: &Config, key: &KeyPair) -> NodeId {
+    let of_host = || {
+        let system = rustix::system::uname();
+        NodeId::of(&system.nodename().to_string_lossy(), &key.public())
+    };
+    config.grid.node_id.clone().unwrap_or_else(of_host)
+}
+
+fn gate(config: &Config, key: &KeyPair, network: &NetworkId, horizon: &HorizonStore) -> Gate {
+    Gate::new(Policy {
+        network: network.clone(),
+        me: key.public(),
+        started_at: horizon.started_at(arknet_sdk::now()),
+        who: config.who(),
+        requests_per_peer_max: config.compute.requests_per_peer_max,
+    })
+}
+
+fn open_approvals(data: &DataDir, config: &Config, gate: &Gate) -> Approvals {
+    if config.compute.danger_serve_anyone {
+        tracing::warn!("danger_serve_anyone: everybody who asks is served");
+    }
+    let path = config.grid.approved_peers.clone().unwrap_or_else(|| data.approved_peers());
+    Approvals::open(path, gate.clone())
 }
 
 fn part_name(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> &'static str {
@@ -415,24 +464,18 @@ async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, 
 fn serving(
     data: &DataDir,
     config: &Config,
-    key: &KeyPair,
-    network: &NetworkId,
+    gate: Gate,
     providers: Vec<Source>,
-    metrics: Metrics,
+    (horizon, metrics): (HorizonStore, Metrics),
 ) -> Result<Serving, NodeError> {
-    let files = match config.compute.share_models {
-        true => Some(ModelFiles::new(ModelStore::open(data.models())?)),
-        false => None,
+    let files = match config.who() {
+        Who::Anyone { files: false } => None,
+        Who::Approved | Who::Anyone { .. } => {
+            Some(ModelFiles::new(ModelStore::open(data.models())?))
+        }
     };
-    let horizon = HorizonStore::open(data.horizon())?;
     let options = ServingOptions {
-        policy: Policy {
-            network: network.clone(),
-            me: key.public(),
-            started_at: horizon.started_at(arknet_sdk::now()),
-            who: config.allowed_peers()?.map_or(Who::Anyone, Who::Only),
-            requests_per_peer_max: config.compute.requests_per_peer_max,
-        },
+        gate,
         price: config.price(),
         queue_max: config.compute.queue_max,
         slow_reader: Duration::from_millis(config.compute.slow_reader_ms),

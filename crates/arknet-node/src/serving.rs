@@ -2,12 +2,12 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
 use arknet_mesh::{FrameError, Inbound, RequestStream};
-use arknet_protocol::{Admission, Admitted, Asker, CheckedRequest, Policy, Price, usage_bound};
+use arknet_protocol::{Admitted, Asker, CheckedRequest, Offered, Price, Who, usage_bound};
 use arknet_provider::{Generation, ModelInfo, Models, Provider};
 use arknet_types::{
     Capabilities, DecodeError, InferRequest, Input, ModelName, PublicKey, Refusal, RefusalCode,
@@ -23,6 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     files::ModelFiles,
+    gate::{Gate, revoked},
     horizon::HorizonStore,
     metrics::Metrics,
     queue::{ModelQueue, Permit},
@@ -69,6 +70,11 @@ impl Served {
     pub fn waiting(&self) -> u32 {
         self.queue.waiting()
     }
+
+    /// How the gate sees it.
+    const fn offered(&self) -> Offered<'_> {
+        Offered { name: &self.info.name, price: self.price }
+    }
 }
 
 /// The serving half of a node.
@@ -90,8 +96,7 @@ struct Shared {
     /// Files of models for other peers, where they may have them.
     files: Option<Served>,
     metrics: Metrics,
-    policy: Policy,
-    admission: Mutex<Admission>,
+    gate: Gate,
     horizon: HorizonStore,
     slow_reader: Duration,
     /// Bytes of requests that may still arrive, over all peers.
@@ -113,7 +118,7 @@ pub(crate) struct Source {
 /// How to serve.
 pub(crate) struct ServingOptions {
     /// Who may ask, and how much.
-    pub(crate) policy: Policy,
+    pub(crate) gate: Gate,
     /// What it costs.
     pub(crate) price: Price,
     /// Requests that may wait for a slot of one model.
@@ -163,8 +168,7 @@ impl Serving {
                 queue_max: options.queue_max,
                 files,
                 metrics: options.metrics,
-                admission: Mutex::new(Admission::new(options.policy.clone())),
-                policy: options.policy,
+                gate: options.gate,
                 horizon,
                 slow_reader: options.slow_reader,
                 arriving: Semaphore::new(ARRIVING_BYTES_MAX),
@@ -253,13 +257,13 @@ impl Serving {
 
     /// From when on requests must be signed to be taken.
     pub(crate) fn started_at(&self) -> Timestamp {
-        self.shared.policy.started_at
+        self.shared.gate.policy().started_at
     }
 
     /// Requests of others that are running or waiting.
     #[must_use]
     pub fn remote_requests(&self) -> u32 {
-        self.lock().running()
+        self.shared.gate.running()
     }
 
     /// Starts an answer for `asker`, after its turn has come.
@@ -312,12 +316,15 @@ impl Serving {
     async fn take(&self, from: PublicKey, mut stream: RequestStream) {
         let request = tokio::select! {
             biased;
-            request = read_request(&mut stream, &self.shared.arriving) => request,
+            request = self.read_request(from, &mut stream) => request,
             () = self.shared.closing.cancelled() => return,
         };
         let outcome = match request {
             Ok(None) => return,
-            Ok(Some(request)) => self.answer(from, request, &mut stream).await,
+            Ok(Some(request)) => {
+                let answered = self.answer(from, request, &mut stream).await;
+                answered.inspect_err(|refusal| self.log_refusal(from, refusal))
+            }
             Err(refusal) => Err(refusal),
         };
         if let Err(refusal) = outcome {
@@ -328,6 +335,14 @@ impl Serving {
         let _ = timeout(ALIVE, stream.close()).await;
     }
 
+    /// What an approved peer may not do, its owner wants to know; what anybody tries is no news.
+    fn log_refusal(&self, from: PublicKey, refusal: &Refusal) {
+        if self.shared.gate.policy().who == Who::Approved {
+            let code = refusal.code.as_str();
+            tracing::info!(peer = %from, code, detail = refusal.detail, "refused");
+        }
+    }
+
     /// Admits, runs, and sends the answer. An error is a refusal that was not sent yet.
     async fn answer(
         &self,
@@ -336,24 +351,25 @@ impl Serving {
         stream: &mut RequestStream,
     ) -> Result<(), Refusal> {
         let now = arknet_sdk::now();
-        let is_known = |digest: &[u8; 32]| self.lock().knows_delegation(digest);
-        let checked = CheckedRequest::check(request, from, &self.shared.policy, now, is_known)?;
+        let gate = &self.shared.gate;
+        let is_known = |digest: &[u8; 32]| gate.knows_delegation(digest);
+        let checked = CheckedRequest::check(request, from, gate.policy(), now, is_known)?;
         self.shared.horizon.cover(checked.request()).await.map_err(|error| {
             tracing::error!(%error, "no request is taken while the horizon cannot be stored");
             Refusal::new(RefusalCode::ProviderFailed, "this node cannot write to its disk")
         })?;
         let infer = &checked.request().infer;
-        let served = self.model(&infer.model).filter(|served| served.is_shared);
+        let served = self.asked_for(infer);
         let context_tokens = served.as_ref().map_or(0, |served| served.info.context_tokens);
         let bound = usage_bound(infer, context_tokens);
-        let price = served.as_ref().map(|served| served.price);
-        let admitted = self.lock().admit(checked, price, bound, now)?;
-        let mut account = Account::open(self, admitted);
+        let offered = served.as_ref().map(|served| served.offered());
+        let (admitted, cut) = gate.admit(checked, offered, bound, now)?;
+        let mut account = Account::open(self, admitted, cut);
         let infer = account.admitted.infer.clone();
         // What the prompt takes is known at the end only; until then its bound counts.
         account.used.prompt_tokens = bound.prompt_tokens;
         let running = self.run(Asker::Peer(from), infer);
-        let running = self.wait_for_turn(running, stream).await;
+        let running = self.wait_for_turn(running, stream, &account.cut).await;
         let Some(running) = running.inspect_err(|_| account.outcome = "refused")? else {
             return Ok(());
         };
@@ -365,6 +381,7 @@ impl Serving {
         &self,
         running: impl Future<Output = Result<Running, Refusal>>,
         stream: &mut RequestStream,
+        cut: &CancellationToken,
     ) -> Result<Option<Running>, Refusal> {
         let mut running = std::pin::pin!(running);
         if let Some(result) = running.as_mut().now_or_never() {
@@ -376,11 +393,12 @@ impl Serving {
                 biased;
                 result = &mut running => return result.map(Some),
                 () = self.shared.cut.cancelled() => return Err(shutting_down()),
+                () = cut.cancelled() => return Err(revoked()),
                 () = stream.gone() => return Ok(None),
                 () = sleep_until(alive) => {}
             }
             alive = Instant::now() + ALIVE;
-            if !self.write(stream, &frame(&Reply::Alive)).await {
+            if !self.write(stream, &frame(&Reply::Alive), cut).await {
                 return Ok(None);
             }
         }
@@ -393,10 +411,16 @@ impl Serving {
         stream: &mut RequestStream,
         account: &mut Account<'_>,
     ) -> Result<(), Refusal> {
+        let cut = account.cut.clone();
         loop {
             let alive = Instant::now() + ALIVE;
             let reply = tokio::select! {
                 biased;
+                // First of all, so that a model that never stops writing is cut as well.
+                () = cut.cancelled() => {
+                    account.outcome = "revoked";
+                    return Err(revoked());
+                }
                 reply = running.next() => reply,
                 () = self.shared.cut.cancelled() => return Err(shutting_down()),
                 () = stream.gone() => return Ok(()),
@@ -423,24 +447,74 @@ impl Serving {
                 return Ok(());
             }
             if is_over {
-                // The slot is free before the requester knows: it may ask again at once.
+                // The slot is free and the account closed before the requester knows: it may ask
+                // again at once.
                 drop(running);
-                self.write(stream, &bytes).await;
+                account.settle();
+                self.write(stream, &bytes, &cut).await;
                 return Ok(());
             }
-            if !self.write(stream, &bytes).await {
+            if !self.write(stream, &bytes, &cut).await {
                 return Ok(());
             }
         }
     }
 
-    /// Writes, unless the requester is gone or takes nothing for too long.
-    async fn write(&self, stream: &mut RequestStream, frames: &[u8]) -> bool {
-        matches!(timeout(self.shared.slow_reader, stream.write_raw(frames)).await, Ok(Ok(())))
+    /// Writes, unless the requester is gone, takes nothing for too long, or loses its right while it
+    /// takes nothing.
+    async fn write(
+        &self,
+        stream: &mut RequestStream,
+        frames: &[u8],
+        cut: &CancellationToken,
+    ) -> bool {
+        let written = timeout(self.shared.slow_reader, stream.write_raw(frames));
+        tokio::select! {
+            biased;
+            written = written => matches!(written, Ok(Ok(()))),
+            () = cut.cancelled() => false,
+        }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Admission> {
-        self.shared.admission.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The model a request of another peer is for, where one is served that others may ask for.
+    fn asked_for(&self, infer: &InferRequest) -> Option<Arc<Served>> {
+        let named = self.model(&infer.model).filter(|served| served.is_shared);
+        let Input::File { digest, .. } = &infer.input else { return named };
+        // A file is what its digest says, whatever it was called: the right to one model must not
+        // open the file of another.
+        let has_it = |served: &Arc<Served>| served.is_shared && served.info.digest == Some(*digest);
+        named
+            .filter(has_it)
+            .or_else(|| self.models().values().find(|served| has_it(served)).cloned())
+    }
+
+    /// The request of a stream; `None` when none came.
+    async fn read_request(
+        &self,
+        from: PublicKey,
+        stream: &mut RequestStream,
+    ) -> Result<Option<Request>, Refusal> {
+        let length = stream.next_length(REQUEST_FRAME_BYTES_MAX);
+        let length = match timeout(IDLE_STREAM_MAX, length).await {
+            Ok(Ok(length)) => Ok(length),
+            Ok(Err(FrameError::Decode(error))) => Err(undecodable(&error)),
+            Ok(Err(_)) | Err(_) => return Ok(None),
+        };
+        // Before a byte of the request is taken in.
+        self.shared.gate.knock(from)?;
+        let length = u32::try_from(length?).unwrap_or(u32::MAX);
+        let Ok(_budget) = self.shared.arriving.try_acquire_many(length) else {
+            let refusal = Refusal::new(RefusalCode::Busy, "too many large requests arrive at once");
+            return Err(refusal.retry_after_ms(1_000));
+        };
+        match timeout(ARRIVAL_MAX, stream.read_frame(REQUEST_FRAME_BYTES_MAX)).await {
+            Ok(Ok(request)) => Ok(Some(request)),
+            Ok(Err(FrameError::Decode(error))) => Err(undecodable(&error)),
+            Ok(Err(_)) => Ok(None),
+            Err(_) => {
+                Err(Refusal::new(RefusalCode::Malformed, "the request did not arrive in time"))
+            }
+        }
     }
 }
 
@@ -455,18 +529,30 @@ async fn start(served: &Served, asker: Asker, infer: InferRequest) -> Result<Run
 struct Account<'a> {
     serving: &'a Serving,
     admitted: Admitted,
+    /// Set when its right is taken away.
+    cut: CancellationToken,
     used: Usage,
     began: Instant,
     first_token: Option<Duration>,
     outcome: &'static str,
+    is_settled: bool,
 }
 
 impl<'a> Account<'a> {
-    fn open(serving: &'a Serving, admitted: Admitted) -> Self {
+    fn open(serving: &'a Serving, admitted: Admitted, cut: CancellationToken) -> Self {
         let began = Instant::now();
         let used = Usage::default();
         // Unless something else is said, the requester has gone.
-        Self { serving, admitted, used, began, first_token: None, outcome: "left" }
+        Self {
+            serving,
+            admitted,
+            cut,
+            used,
+            began,
+            first_token: None,
+            outcome: "left",
+            is_settled: false,
+        }
     }
 
     fn count(&mut self, reply: &Reply) {
@@ -492,7 +578,16 @@ impl<'a> Account<'a> {
 
 impl Drop for Account<'_> {
     fn drop(&mut self) {
-        let cost = self.serving.lock().settle(&self.admitted, self.used);
+        self.settle();
+    }
+}
+
+impl Account<'_> {
+    fn settle(&mut self) {
+        if std::mem::replace(&mut self.is_settled, true) {
+            return;
+        }
+        let cost = self.serving.shared.gate.settle(&self.admitted, self.used);
         let (model, peer) = (&self.admitted.infer.model, self.admitted.from);
         let metrics = &self.serving.shared.metrics;
         metrics.peer_request_ended(model, peer, self.outcome, self.first_token, self.used);
@@ -504,29 +599,6 @@ impl Drop for Account<'_> {
             cost = cost.0,
             "request ended"
         );
-    }
-}
-
-/// The request of a stream; `None` when none came.
-async fn read_request(
-    stream: &mut RequestStream,
-    arriving: &Semaphore,
-) -> Result<Option<Request>, Refusal> {
-    let length = match timeout(IDLE_STREAM_MAX, stream.next_length(REQUEST_FRAME_BYTES_MAX)).await {
-        Ok(Ok(length)) => length,
-        Ok(Err(FrameError::Decode(error))) => return Err(undecodable(&error)),
-        Ok(Err(_)) | Err(_) => return Ok(None),
-    };
-    let length = u32::try_from(length).unwrap_or(u32::MAX);
-    let Ok(_budget) = arriving.try_acquire_many(length) else {
-        let refusal = Refusal::new(RefusalCode::Busy, "too many large requests arrive at once");
-        return Err(refusal.retry_after_ms(1_000));
-    };
-    match timeout(ARRIVAL_MAX, stream.read_frame(REQUEST_FRAME_BYTES_MAX)).await {
-        Ok(Ok(request)) => Ok(Some(request)),
-        Ok(Err(FrameError::Decode(error))) => Err(undecodable(&error)),
-        Ok(Err(_)) => Ok(None),
-        Err(_) => Err(Refusal::new(RefusalCode::Malformed, "the request did not arrive in time")),
     }
 }
 

@@ -1,28 +1,45 @@
 //! The one gate every remote request passes.
 //!
-//! It has two halves. [`CheckedRequest::check`] looks at the request alone and needs no state, so
-//! that signatures are verified outside any lock. [`Admission::admit`] holds what must be
-//! remembered: nonces, spending, and how much each peer has running.
+//! Who asks at all is looked at first ([`Admission::knock`]), before anything of the request is
+//! read. [`CheckedRequest::check`] then looks at the request alone and needs no state, so that
+//! signatures are verified outside any lock. [`Admission::admit`] holds what must be remembered:
+//! rights and what was used of them, nonces, spending, and how much each peer has running.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod check;
+mod session;
+
+use std::collections::BTreeMap;
 
 use arknet_types::{
-    Address, Atoms, DelegationError, InferRequest, Input, NetworkId, PublicKey, Refusal,
-    RefusalCode, Request, Timestamp, Usage,
-    limits::{CLOCK_SKEW_MS_MAX, NONCE_WINDOW, SESSIONS_MAX, SESSIONS_PER_PEER_MAX},
+    Address, Atoms, InferRequest, Input, ModelName, NetworkId, PublicKey, Refusal, RefusalCode,
+    Request, Timestamp, Usage,
+    limits::{CLOCK_SKEW_MS_MAX, SESSIONS_MAX, SESSIONS_PER_PEER_MAX},
 };
 
-const WINDOW_WORDS: usize = (NONCE_WINDOW / 64) as usize;
+pub use check::CheckedRequest;
+use session::Session;
+
+use crate::{
+    grants::{GRANTS_MAX, Grant, Grants},
+    knocks::Knocks,
+    meter::{DayUse, GrantMeter},
+};
+
 /// Delegations whose wallet signature was verified and need not be again.
 const VERIFIED_MAX: usize = 4096;
+/// Peers of which is remembered what they used, those whose grant was taken away included.
+const METERS_MAX: usize = 2 * GRANTS_MAX;
 
 /// Who may ask.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Who {
-    /// Everybody with a valid session.
-    Anyone,
-    /// These peers.
-    Only(BTreeSet<PublicKey>),
+    /// Whoever has a grant, and no one else.
+    Approved,
+    /// Everybody with a valid session: for tests and demonstrations. Who has a grant is held to it.
+    Anyone {
+        /// Whether everybody may have the files of models, too.
+        files: bool,
+    },
 }
 
 /// What this node lets others do.
@@ -98,91 +115,20 @@ pub fn usage_bound(infer: &InferRequest, context_tokens: u32) -> Usage {
     }
 }
 
-/// A request that is what it claims to be; whether it may run is not decided yet.
-#[derive(Debug)]
-pub struct CheckedRequest {
-    from: PublicKey,
-    request: Request,
-    delegation_digest: [u8; 32],
-}
-
-impl CheckedRequest {
-    /// Checks all that the request itself shows: network, audience, freshness, delegation, scope,
-    /// parameters, signatures. `from` is the peer the transport has authenticated; `is_known` says
-    /// of a delegation digest whether its signature was verified before
-    /// ([`Admission::knows_delegation`]).
-    pub fn check(
-        request: Request,
-        from: PublicKey,
-        policy: &Policy,
-        now: Timestamp,
-        is_known: impl FnOnce(&[u8; 32]) -> bool,
-    ) -> Result<Self, Refusal> {
-        let body = &request.body;
-        let delegation = &request.delegation;
-        if body.network != policy.network || delegation.body.network != policy.network {
-            return Err(refuse(RefusalCode::WrongNetwork, "signed for another network"));
-        }
-        if body.audience != policy.me {
-            return Err(refuse(RefusalCode::WrongAudience, "signed for another peer"));
-        }
-        if now.since_ms(body.sent_at) > CLOCK_SKEW_MS_MAX {
-            return Err(refuse(RefusalCode::Expired, "signed over 30 s ago; check the clocks"));
-        }
-        if body.sent_at < policy.started_at {
-            // Nonces from before the start are not remembered, so such a request could be a replay.
-            let refusal =
-                refuse(RefusalCode::Expired, "signed before this node started; try again");
-            return Err(refusal.retry_after_ms(policy.started_at.since_ms(body.sent_at) + 1));
-        }
-        if body.sent_at.since_ms(now) > CLOCK_SKEW_MS_MAX {
-            return Err(refuse(RefusalCode::FutureDated, "signed in the future; check the clocks"));
-        }
-        delegation.check_times(now).map_err(refuse_delegation)?;
-        if delegation.body.peer_scope.is_some_and(|peer| peer != policy.me) {
-            return Err(refuse(RefusalCode::NotPermitted, "the session is for another peer"));
-        }
-        if delegation.body.model_scope.as_ref().is_some_and(|model| *model != request.infer.model) {
-            return Err(refuse(RefusalCode::NotPermitted, "the session is for another model"));
-        }
-        request.infer.check()?;
-        if !request.is_signed() {
-            return Err(refuse(
-                RefusalCode::BadSignature,
-                "the session's signature does not match",
-            ));
-        }
-        let delegation_digest = body.delegation_digest;
-        if !is_known(&delegation_digest) {
-            delegation.check_signature().map_err(refuse_delegation)?;
-        }
-        Ok(Self { from, request, delegation_digest })
-    }
-
-    /// The request itself.
-    #[must_use]
-    pub const fn request(&self) -> &Request {
-        &self.request
-    }
+fn tokens(usage: Usage) -> u64 {
+    u64::from(usage.prompt_tokens) + u64::from(usage.completion_tokens)
 }
 
 fn refuse(code: RefusalCode, words: &str) -> Refusal {
     Refusal::new(code, words)
 }
 
-fn refuse_delegation(error: DelegationError) -> Refusal {
-    let code = match error {
-        DelegationError::FutureDated => RefusalCode::FutureDated,
-        DelegationError::Signature => RefusalCode::BadSignature,
-        _ => RefusalCode::Expired,
-    };
-    Refusal::new(code, error.to_string())
-}
-
 /// A request that may run. Give it back to [`Admission::settle`] when it is over.
 #[derive(Debug)]
 #[must_use = "what is admitted must be settled, or its reservation stays"]
 pub struct Admitted {
+    /// Names it as long as it runs: [`Admission::set_grants`] tells by this what is to be cut.
+    pub id: u64,
     /// The peer that asked.
     pub from: PublicKey,
     /// The wallet that would pay.
@@ -193,28 +139,47 @@ pub struct Admitted {
     pub price: Price,
     session: PublicKey,
     reserved: Atoms,
+    /// Tokens held at the meter of its grant, where it has one.
+    held: Option<u64>,
 }
 
-/// What is remembered of one session: the newest nonces, and money.
+/// The model asked for, as it is served here.
+#[derive(Clone, Copy, Debug)]
+pub struct Offered<'a> {
+    /// Its name, whatever it was called in the request.
+    pub name: &'a ModelName,
+    /// What it costs.
+    pub price: Price,
+}
+
+/// What a peer has to do with this node now.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct PeerUse {
+    /// Requests running or waiting.
+    pub running: u32,
+    /// Requests admitted today, by UTC.
+    pub requests_today: u64,
+    /// Tokens used today, by UTC.
+    pub tokens_today: u64,
+}
+
+/// What a running request needs a right to.
 #[derive(Debug)]
-struct Session {
-    peer: PublicKey,
-    newest: u64,
-    /// Which of the nonces `newest - NONCE_WINDOW + 1 ..= newest` were seen, as a ring of bits.
-    seen: Box<[u64; WINDOW_WORDS]>,
-    /// No request signed before this was forgotten: the session may go when none signed up to its
-    /// last request could still be fresh.
-    last_sent_at: Timestamp,
-    expires_at: Timestamp,
-    spent: Atoms,
-    reserved: Atoms,
-    running: u32,
+struct Running {
+    from: PublicKey,
+    model: ModelName,
+    is_file: bool,
 }
 
 /// The state of the gate. Every map in it is bounded; what does not fit is refused, never forgotten.
 #[derive(Debug)]
 pub struct Admission {
     policy: Policy,
+    grants: Grants,
+    meters: BTreeMap<PublicKey, GrantMeter>,
+    knocks: Knocks,
+    running: BTreeMap<u64, Running>,
+    admitted: u64,
     sessions: BTreeMap<PublicKey, Session>,
     sessions_of: BTreeMap<PublicKey, u32>,
     running_of: BTreeMap<PublicKey, u32>,
@@ -226,13 +191,18 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// A gate that has seen nothing.
+    /// A gate that has seen nothing and knows nobody.
     #[must_use]
-    pub const fn new(policy: Policy) -> Self {
+    pub fn new(policy: Policy) -> Self {
         Self {
             swept_at: policy.started_at,
             forgotten_until: Timestamp(0),
             policy,
+            grants: Grants::new(),
+            meters: BTreeMap::new(),
+            knocks: Knocks::new(),
+            running: BTreeMap::new(),
+            admitted: 0,
             sessions: BTreeMap::new(),
             sessions_of: BTreeMap::new(),
             running_of: BTreeMap::new(),
@@ -252,32 +222,37 @@ impl Admission {
         self.verified.contains_key(digest)
     }
 
-    /// Decides. `price` is that of the model asked for, or none when it is not served here;
-    /// `usage_max` bounds what the answer can take.
+    /// Whether this peer may ask at all. Say so before anything of its request is looked at: who has
+    /// no right here learns nothing and costs nothing.
+    pub fn knock(&mut self, from: PublicKey, now: Timestamp) -> Result<(), Refusal> {
+        if self.policy.who != Who::Approved || self.grants.get(&from).is_some() {
+            return Ok(());
+        }
+        self.knocks.refused(from, now);
+        Err(refuse(RefusalCode::NotPermitted, "the owner of this node has not approved this peer"))
+    }
+
+    /// Decides. `offered` is the model asked for, or none when it is not served here; `usage_max`
+    /// bounds what the answer can take.
     pub fn admit(
         &mut self,
         checked: CheckedRequest,
-        price: Option<Price>,
+        offered: Option<Offered<'_>>,
         usage_max: Usage,
         now: Timestamp,
     ) -> Result<Admitted, Refusal> {
         self.sweep(now);
         let CheckedRequest { from, request, delegation_digest } = checked;
-        if let Who::Only(peers) = &self.policy.who
-            && !peers.contains(&from)
-        {
-            return Err(refuse(RefusalCode::NotPermitted, "this node serves only peers it knows"));
-        }
-        let Some(price) = price else {
+        self.knock(from, now)?;
+        let is_file = matches!(request.infer.input, Input::File { .. });
+        let name = offered.map_or(&request.infer.model, |offered| offered.name).clone();
+        self.check_right(&from, &name, is_file)?;
+        let Some(Offered { price, .. }) = offered else {
             return Err(refuse(RefusalCode::UnknownModel, "this model is not served here"));
         };
         self.check_still_fresh(&request, now)?;
-        let running = self.running_of.get(&from).copied().unwrap_or(0);
-        if running >= self.policy.requests_per_peer_max {
-            let refusal =
-                refuse(RefusalCode::RateLimited, "too many requests of this peer at once");
-            return Err(refusal.retry_after_ms(1_000));
-        }
+        let tokens = tokens(usage_max);
+        self.check_limits(&from, tokens, now)?;
         let reserved = self.reserve(&request, price, usage_max)?;
         let delegation = &request.delegation.body;
         let session = self.session(&request, from)?;
@@ -301,14 +276,126 @@ impl Admission {
             self.verified.insert(delegation_digest, delegation.expires_at);
         }
         *self.running_of.entry(from).or_insert(0) += 1;
+        let held = self.grants.get(&from).map(|_| tokens);
+        if held.is_some() {
+            self.meters.entry(from).or_default().begin(tokens, now);
+        }
+        self.admitted += 1;
+        self.running.insert(self.admitted, Running { from, model: name, is_file });
         Ok(Admitted {
+            id: self.admitted,
             from,
             wallet: delegation.wallet.address(),
             price,
             session: delegation.session,
             reserved,
+            held,
             infer: request.infer,
         })
+    }
+
+    /// Whether this peer has a right to this, however much it has used of it.
+    fn check_right(
+        &self,
+        from: &PublicKey,
+        model: &ModelName,
+        is_file: bool,
+    ) -> Result<(), Refusal> {
+        let words = match (self.grants.get(from), self.policy.who) {
+            (Some(Grant { permissions, .. }), _) => {
+                let may = if is_file {
+                    permissions.can_pull_models
+                } else {
+                    permissions.can_request_inference
+                };
+                // Whether it is served here at all is not told to those it is not shared with.
+                match (may, permissions.models_shared.contains(model)) {
+                    (true, true) => return Ok(()),
+                    (true, false) => "this model is not shared with this peer",
+                    (false, _) if is_file => "this peer may not fetch models here",
+                    (false, _) => "this peer may not ask models here",
+                }
+            }
+            (None, Who::Anyone { files }) if files || !is_file => return Ok(()),
+            (None, Who::Anyone { .. }) => "this node does not hand over models",
+            (None, Who::Approved) => "the owner of this node has not approved this peer",
+        };
+        Err(refuse(RefusalCode::NotPermitted, words))
+    }
+
+    /// Whether this peer may do more now.
+    fn check_limits(
+        &mut self,
+        from: &PublicKey,
+        tokens: u64,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let permissions = self.grants.get(from).map(|grant| &grant.permissions);
+        let at_once = permissions.map_or(u32::MAX, |p| p.max_concurrent_requests);
+        let running = self.running_of.get(from).copied().unwrap_or(0);
+        if running >= self.policy.requests_per_peer_max.min(at_once) {
+            let refusal =
+                refuse(RefusalCode::RateLimited, "too many requests of this peer at once");
+            return Err(refusal.retry_after_ms(1_000));
+        }
+        let Some(permissions) = permissions else { return Ok(()) };
+        match self.meters.get_mut(from) {
+            Some(meter) => meter.check(permissions, tokens, now),
+            None => GrantMeter::default().check(permissions, tokens, now),
+        }
+    }
+
+    /// Replaces who is approved, and what they may do. Returns what runs or waits by a right that is
+    /// gone and is to be cut.
+    pub fn set_grants(&mut self, grants: Grants, now: Timestamp) -> Vec<u64> {
+        self.grants = grants;
+        let Self { grants, meters, knocks, .. } = self;
+        knocks.forget(|peer| grants.get(peer).is_some());
+        // A grant that comes back within the day has used what it had used. Without one, and with
+        // nothing to remember, there is no meter; beyond the bound only those with a grant count.
+        meters.retain(|peer, meter| grants.get(peer).is_some() || meter.is_of_use(now));
+        if meters.len() > METERS_MAX {
+            meters.retain(|peer, meter| grants.get(peer).is_some() || meter.is_reserved());
+        }
+        let lost = self.running.iter().filter(|(_, running)| {
+            self.check_right(&running.from, &running.model, running.is_file).is_err()
+        });
+        lost.map(|(id, _)| *id).collect()
+    }
+
+    /// Who is approved.
+    #[must_use]
+    pub const fn grants(&self) -> &Grants {
+        &self.grants
+    }
+
+    /// Who has asked without being approved.
+    #[must_use]
+    pub const fn knocks(&self) -> &Knocks {
+        &self.knocks
+    }
+
+    /// What this peer has to do with this node now.
+    #[must_use]
+    pub fn peer_use(&self, peer: &PublicKey, now: Timestamp) -> PeerUse {
+        let today = self.meters.get(peer).map(|meter| meter.today(now)).unwrap_or_default();
+        PeerUse {
+            running: self.running_of.get(peer).copied().unwrap_or(0),
+            requests_today: today.requests,
+            tokens_today: today.tokens,
+        }
+    }
+
+    /// What each peer has used today, to be stored.
+    pub fn day_uses(&self, now: Timestamp) -> impl Iterator<Item = (PublicKey, DayUse)> {
+        self.meters.iter().map(move |(peer, meter)| (*peer, meter.today(now)))
+    }
+
+    /// Goes on where an earlier life of this node ended.
+    pub fn resume(&mut self, peer: PublicKey, used: DayUse) {
+        if self.meters.len() < METERS_MAX {
+            self.meters.insert(peer, GrantMeter::resume(used));
+        }
     }
 
     /// The check was made outside any lock: time may have passed since, and sessions forgotten.
@@ -339,7 +426,11 @@ impl Admission {
     }
 
     /// An admitted request is over and took `usage`. Returns what it cost.
-    pub fn settle(&mut self, admitted: &Admitted, usage: Usage) -> Atoms {
+    pub fn settle(&mut self, admitted: &Admitted, usage: Usage, now: Timestamp) -> Atoms {
+        self.running.remove(&admitted.id);
+        if let (Some(held), Some(meter)) = (admitted.held, self.meters.get_mut(&admitted.from)) {
+            meter.end(held, tokens(usage), now);
+        }
         // Never more than was reserved: the requester agreed to no more.
         let cost = admitted.price.of(usage).min(admitted.reserved);
         let session = self.sessions.get_mut(&admitted.session);
@@ -376,16 +467,8 @@ impl Admission {
                 return Err(refusal.retry_after_ms(CLOCK_SKEW_MS_MAX));
             }
             *self.sessions_of.entry(from).or_insert(0) += 1;
-            let session = Session {
-                peer: from,
-                newest: 0,
-                seen: Box::new([0; WINDOW_WORDS]),
-                last_sent_at: request.body.sent_at,
-                expires_at: request.delegation.body.expires_at,
-                spent: Atoms::ZERO,
-                reserved: Atoms::ZERO,
-                running: 0,
-            };
+            let expires_at = request.delegation.body.expires_at;
+            let session = Session::new(from, request.body.sent_at, expires_at);
             self.sessions.insert(key, session);
         }
         Ok(self.sessions.get_mut(&key).expect("inserted above"))
@@ -415,48 +498,7 @@ impl Admission {
     }
 }
 
-impl Session {
-    /// Marks a nonce as seen. False when it was, or lies too far back to tell.
-    fn take_nonce(&mut self, nonce: u64) -> bool {
-        if nonce > self.newest {
-            let steps = nonce - self.newest;
-            if steps >= NONCE_WINDOW {
-                self.seen.fill(0);
-            } else {
-                for skipped in self.newest + 1..nonce {
-                    self.set(skipped, false);
-                }
-            }
-            self.newest = nonce;
-            self.set(nonce, true);
-            return true;
-        }
-        if self.newest - nonce >= NONCE_WINDOW || self.is_set(nonce) {
-            return false;
-        }
-        self.set(nonce, true);
-        true
-    }
-
-    const fn place(nonce: u64) -> (usize, u64) {
-        let at = nonce % NONCE_WINDOW;
-        ((at / 64) as usize, 1 << (at % 64))
-    }
-
-    fn is_set(&self, nonce: u64) -> bool {
-        let (word, bit) = Self::place(nonce);
-        self.seen[word] & bit != 0
-    }
-
-    fn set(&mut self, nonce: u64, seen: bool) {
-        let (word, bit) = Self::place(nonce);
-        if seen {
-            self.seen[word] |= bit;
-        } else {
-            self.seen[word] &= !bit;
-        }
-    }
-}
-
+#[cfg(test)]
+mod grant_tests;
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arknet_types::{ModelName, PublicKey, Timestamp};
+use arknet_types::{ModelName, NodeId, PublicKey, Timestamp};
 
 /// Peers that can be approved at the same time.
 pub const GRANTS_MAX: usize = 1024;
@@ -52,7 +52,7 @@ pub struct Permissions {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Grant {
     /// What the peer calls itself. A label: who it is, the key alone says.
-    pub node_id: String,
+    pub node_id: NodeId,
     /// The key the transport's handshake proves.
     pub key: PublicKey,
     /// What the owner of this node calls it.
@@ -95,8 +95,8 @@ impl Grants {
 
     /// The grant of the peer with this label.
     #[must_use]
-    pub fn named(&self, node_id: &str) -> Option<&Grant> {
-        self.grants.values().find(|grant| grant.node_id == node_id)
+    pub fn named(&self, node_id: &NodeId) -> Option<&Grant> {
+        self.grants.values().find(|grant| grant.node_id == *node_id)
     }
 
     /// All grants, by key.
@@ -141,7 +141,7 @@ mod tests {
         let mut key = [0; 32];
         key[..2].copy_from_slice(&n.to_be_bytes());
         Grant {
-            node_id: node_id.into(),
+            node_id: NodeId::new(node_id).unwrap(),
             key: PublicKey(key),
             name: String::new(),
             approved_at: Timestamp(0),
@@ -165,9 +165,9 @@ mod tests {
         assert_eq!(grants.insert(grant(2, "a")), Err(GrantError::NodeIdTaken));
         assert_eq!(grants.insert(grant(1, "b")), Ok(Some(grant(1, "a"))));
         assert_eq!(grants.insert(grant(2, "a")), Ok(None));
-        assert_eq!(grants.named("a").map(|g| g.key), Some(grant(2, "a").key));
+        assert_eq!(grants.named(&grant(2, "a").node_id).map(|g| g.key), Some(grant(2, "a").key));
         assert_eq!(grants.remove(&grant(2, "a").key), Some(grant(2, "a")));
-        assert_eq!((grants.len(), grants.named("a")), (1, None));
+        assert_eq!((grants.len(), grants.named(&grant(2, "a").node_id)), (1, None));
     }
 
     #[test]
@@ -176,7 +176,7 @@ mod tests {
         for n in 0..u16::try_from(GRANTS_MAX).unwrap() {
             grants.insert(grant(n, &n.to_string())).unwrap();
         }
-        assert_eq!(grants.insert(grant(u16::MAX, "one more")), Err(GrantError::Full));
+        assert_eq!(grants.insert(grant(u16::MAX, "one-more")), Err(GrantError::Full));
         assert!(grants.insert(grant(0, "0")).is_ok(), "one that is there can change");
     }
 

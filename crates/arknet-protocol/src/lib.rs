@@ -7,6 +7,7 @@
 //! - [`Router`]: which offer a request goes to, and which one next when that fails.
 //! - [`Grants`]: what approved peers may do.
 //! - [`Admission`]: the one gate every remote request passes.
+//! - [`Knocks`]: who was turned away there without being approved.
 //! - [`AnswerCheck`]: whether what a peer sends is an answer to what was asked.
 //! - [`SlotQueue`]: who runs now, who waits, who is told to come again.
 //! - [`Horizon`]: what survives a restart, so that a replay does not.
@@ -19,16 +20,22 @@ mod backoff;
 pub mod grants;
 mod horizon;
 mod keys;
+pub mod knocks;
+mod meter;
 pub mod offers;
 pub mod routing;
 pub mod slots;
 
-pub use admission::{Admission, Admitted, CheckedRequest, Policy, Price, Who, usage_bound};
+pub use admission::{
+    Admission, Admitted, CheckedRequest, Offered, PeerUse, Policy, Price, Who, usage_bound,
+};
 pub use answer::AnswerCheck;
 pub use backoff::Backoff;
 pub use grants::{Grant, GrantError, Grants, Permissions, SharedModels};
 pub use horizon::Horizon;
 pub use keys::{KeyLimits, KeyMeter, KeyRefusal};
+pub use knocks::{Knock, Knocks};
+pub use meter::DayUse;
 pub use offers::{Inserted, OfferTable};
 pub use routing::{Choice, Router};
 pub use slots::{Asker, Placement, SlotQueue, Ticket};

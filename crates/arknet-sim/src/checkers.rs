@@ -1,6 +1,7 @@
 //! What must hold after every step, computed in the plainest way, from facts and not from the
 //! state machines under test.
 
+mod grants;
 mod offers;
 mod requests;
 mod rights;
@@ -18,6 +19,7 @@ pub(crate) use rights::Seen;
 pub(crate) struct Checkers {
     violation: Option<String>,
     rights: rights::Rights,
+    grants: grants::Granted,
     slots: slots::Slots,
     offers: offers::Offers,
     requests: requests::Requests,
@@ -53,6 +55,7 @@ impl Checkers {
     /// A serving node lost its memory.
     pub(crate) fn server_crashed(&mut self, server: usize) {
         self.rights.crashed(server);
+        self.grants.crashed(server);
         self.slots.crashed(server);
     }
 

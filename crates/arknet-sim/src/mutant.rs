@@ -30,11 +30,17 @@ pub enum Mutant {
     EndsTwice,
     /// Never drops what has expired.
     KeepsExpired,
+    /// Serves whoever asks, approved or not.
+    ServesAnyone,
+    /// Goes on with what runs by a right that is gone.
+    KeepsRevoked,
+    /// Tells the gate nothing of the limits of a grant.
+    LiftsLimits,
 }
 
 impl Mutant {
     /// All of them, each with the words by which it must be caught.
-    pub const ALL: [(Self, &'static str); 14] = [
+    pub const ALL: [(Self, &'static str); 17] = [
         (Self::Overbooks, "slots at"),
         (Self::ForgetsNonces, "executed one request twice"),
         (Self::ForgetsRestarts, "admitted at"),
@@ -49,5 +55,8 @@ impl Mutant {
         (Self::PutsPeersFirst, "served before the owner"),
         (Self::EndsTwice, "ended twice"),
         (Self::KeepsExpired, "which is gone"),
+        (Self::ServesAnyone, "which is not approved"),
+        (Self::KeepsRevoked, "which lost its right"),
+        (Self::LiftsLimits, "beyond the grant"),
     ];
 }

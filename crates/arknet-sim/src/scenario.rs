@@ -12,7 +12,10 @@ use crate::{
     faults::Faults,
     mutant::Mutant,
     network::{Body, NodeId, Packet, PacketSim, StreamId},
-    node::{Attacker, AttackerTimer, Client, ClientTimer, Served, Server, ServerTimer, Target},
+    node::{
+        Attacker, AttackerTimer, Client, ClientTimer, Served, Server, ServerTimer, Target,
+        everything,
+    },
     rng::Rng,
     trace::Trace,
     world::{Event, Fault, Model, World},
@@ -101,8 +104,14 @@ impl Sim {
         let mut servers: Vec<Server> = (0..server_count).map(|id| server(&mut world, id)).collect();
         let mut clients: Vec<Client> =
             (server_count..server_count + client_count).map(|id| client(&mut world, id)).collect();
-        if world.rng.chance(200) {
-            servers[0].who = Who::Only(clients.iter().map(|c| c.key.public()).collect());
+        if world.rng.chance(400) {
+            for server in &mut servers {
+                server.who = Who::Approved;
+                world.checks.careful(server.id);
+                for client in &clients {
+                    server.decide(&mut world, client.key.public(), Some(everything()));
+                }
+            }
         }
         let attacker = attacker(&mut world, server_count + client_count, &servers);
         let clocks = servers.iter_mut().map(|s| &mut s.clock);
@@ -202,6 +211,10 @@ impl Sim {
                 None => self.clients[id - self.servers.len()].clock.set_error(error),
             },
             Fault::Depart(id) => self.servers[id].depart(world),
+            Fault::Rethink(id, peer) => {
+                self.servers[id].rethink(world, peer);
+                self.servers[id].check(world);
+            }
             Fault::Start(id) => match self.servers.get_mut(id) {
                 Some(server) => {
                     server.start(world);
@@ -277,7 +290,7 @@ fn server(world: &mut World, id: NodeId) -> Server {
         waiting_max: u32::try_from(world.rng.between(0, 6)).expect("few"),
     });
     let served = served.collect();
-    Server::new(id, key, served, Who::Anyone)
+    Server::new(id, key, served, Who::Anyone { files: false })
 }
 
 fn client(world: &mut World, id: NodeId) -> Client {

@@ -33,6 +33,8 @@ pub(crate) enum Fault {
     Crash(NodeId),
     /// A node leaves with a goodbye.
     Depart(NodeId),
+    /// The owner of a node thinks again about what a peer may do.
+    Rethink(NodeId, PublicKey),
     SetClock(NodeId, i64),
     Start(NodeId),
     Unblock(NodeId, NodeId),

@@ -1,7 +1,12 @@
 use std::{fmt, str::FromStr};
 
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
+};
 use borsh::{BorshDeserialize, BorshSerialize};
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 /// Why bytes or text are not a key.
@@ -20,6 +25,11 @@ pub enum KeyError {
     /// The public half does not belong to the seed: the file is damaged.
     #[error("the public half of the key does not belong to its seed; the file is damaged")]
     Mismatch,
+    /// Not a peer's key in any of the forms in which one may be written.
+    #[error(
+        "not a peer's key: write its peer id (12D3Koo..), or its 32 bytes in base64 or hex digits"
+    )]
+    PeerKey,
     /// Not a libp2p peer id of an Ed25519 key.
     #[error("not the peer id of an Ed25519 key (it starts with 12D3Koo)")]
     PeerId,
@@ -92,6 +102,35 @@ impl PublicKey {
         let mut bytes = [0; 38];
         let length = bs58::decode(text).onto(&mut bytes[..]).map_err(|_| KeyError::PeerId)?;
         Self::from_peer_id_bytes(&bytes[..length])
+    }
+
+    /// A peer's key as a person may write it: its peer id, or its 32 bytes in base64 or hex.
+    pub fn from_text(text: &str) -> Result<Self, KeyError> {
+        let text = text.trim();
+        let mut bytes = [0; 32];
+        let key = if let Ok(key) = Self::from_peer_id(text) {
+            key
+        } else if text.len() == 64 && hex::decode_to_slice(text, &mut bytes).is_ok() {
+            Self(bytes)
+        } else {
+            let digits = text.trim_end_matches('=');
+            let decoded =
+                STANDARD_NO_PAD.decode(digits).or_else(|_| URL_SAFE_NO_PAD.decode(digits));
+            let decoded = decoded.map_err(|_| KeyError::PeerKey)?;
+            Self(decoded.try_into().map_err(|_| KeyError::PeerKey)?)
+        };
+        // What is no point of the curve, or a weak one, is a slip of the pen and nobody's key.
+        match VerifyingKey::from_bytes(&key.0) {
+            Ok(point) if !point.is_weak() => Ok(key),
+            _ => Err(KeyError::PeerKey),
+        }
+    }
+
+    /// What two people compare by voice: the first half of the key's SHA-256, in groups.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let digest = Sha256::digest(self.0);
+        digest[..16].chunks(2).map(hex::encode).collect::<Vec<_>>().join(" ")
     }
 
     /// Whether `signature` is this key's over `value` in `domain`.
@@ -259,6 +298,36 @@ mod tests {
         assert_eq!(PublicKey::from_peer_id(&key.peer_id()), Ok(key));
         assert_eq!(PublicKey::from_peer_id("QmNotThis"), Err(KeyError::PeerId));
         assert_eq!(PublicKey::from_peer_id(""), Err(KeyError::PeerId));
+    }
+
+    #[test]
+    fn a_key_is_read_in_every_form_a_person_may_write() {
+        let key = KeyPair::from_seed(&[9; 32]).public();
+        let padded = base64::engine::general_purpose::STANDARD.encode(key.0);
+        let forms = [
+            key.peer_id(),
+            hex::encode(key.0),
+            hex::encode_upper(key.0),
+            padded.trim_end_matches('=').to_owned(),
+            URL_SAFE_NO_PAD.encode(key.0),
+            format!(" {padded} "),
+        ];
+        for form in forms {
+            assert_eq!(PublicKey::from_text(&form), Ok(key), "{form}");
+        }
+        let no_point = hex::encode([2; 32]);
+        for bad in ["", "WG_PUBLIC_KEY_HERE", "PEER_PUBLIC_KEY", &"0".repeat(64), &no_point] {
+            assert_eq!(PublicKey::from_text(bad), Err(KeyError::PeerKey), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_is_eight_groups_of_four_digits() {
+        let key = KeyPair::from_seed(&[0x42; 32]).public();
+        let fingerprint = key.fingerprint();
+        assert_eq!(fingerprint.split(' ').map(str::len).collect::<Vec<_>>(), [4; 8]);
+        let digest = hex::encode(Sha256::digest(key.0));
+        assert!(digest.starts_with(&fingerprint.replace(' ', "")));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub use delegation::{Delegation, DelegationBody, DelegationError};
 pub use identity::{Address, Domain, KeyError, KeyPair, PublicKey, Signature};
 pub use infer::{FinishReason, Format, InferRequest, Input, LogitBias, Profile, Sampling, Usage};
 pub use money::Atoms;
-pub use names::{ModelDigest, ModelName, NameError, NetworkId};
+pub use names::{ModelDigest, ModelName, NameError, NetworkId, NodeId};
 pub use offer::{ModelOffer, Offer, OfferBody, OfferError};
 pub use refusal::{Refusal, RefusalCode};
 pub use reply::{Alternative, Reply, TokenLogprob, ToolCallPiece};

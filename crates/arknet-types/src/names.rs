@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::{MODEL_NAME_BYTES_MAX, NETWORK_ID_BYTES_MAX};
 
+/// Bytes of the label a node gives itself.
+const NODE_ID_BYTES_MAX: usize = 64;
+
 /// Why a text is not a name.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -117,6 +120,31 @@ name!(
     |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-'
 );
 
+name!(
+    /// What a node calls itself: `ark-kitchen-3fq2ab`. A label for people; who a node is, its key
+    /// alone says.
+    NodeId,
+    "a node_id",
+    NODE_ID_BYTES_MAX,
+    |c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
+);
+
+impl NodeId {
+    /// The label of a node that was given none: its host's name and the end of its peer id.
+    #[must_use]
+    pub fn of(host: &str, peer: &crate::PublicKey) -> Self {
+        let id = peer.peer_id().to_ascii_lowercase();
+        let end = &id[id.len() - 6..];
+        let host = host.split('.').next().unwrap_or_default().to_ascii_lowercase();
+        let host: String =
+            host.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+        let host = host.trim_matches('-');
+        let host = &host[..host.len().min(NODE_ID_BYTES_MAX - 12)];
+        let between = if host.is_empty() { "" } else { "-" };
+        Self(format!("ark-{host}{between}{end}"))
+    }
+}
+
 /// SHA-256 of a model file: the model's identity, whatever it is called.
 #[derive(
     BorshDeserialize,
@@ -197,6 +225,26 @@ mod tests {
         assert!(NetworkId::new("a".repeat(NETWORK_ID_BYTES_MAX)).is_ok());
         assert!(NetworkId::new("a".repeat(NETWORK_ID_BYTES_MAX + 1)).is_err());
         assert!(NetworkId::new("Upper").is_err());
+    }
+
+    #[test]
+    fn a_node_without_a_label_is_called_after_its_host_and_key() {
+        let peer = crate::KeyPair::from_seed(&[9; 32]).public();
+        let end = peer.peer_id().to_ascii_lowercase().split_off(46);
+        let cases = [
+            ("Kitchen.local", format!("ark-kitchen-{end}")),
+            ("", format!("ark-{end}")),
+            ("-a b\u{fc}_c-", format!("ark-abc-{end}")),
+            (&"x".repeat(300), format!("ark-{}-{end}", "x".repeat(52))),
+        ];
+        for (host, expected) in cases {
+            let id = NodeId::of(host, &peer);
+            assert_eq!(id.as_str(), expected);
+            assert_eq!(NodeId::new(expected), Ok(id));
+        }
+        for bad in ["", "a b", "a/b", "<a>", "\u{e9}"] {
+            assert!(NodeId::new(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

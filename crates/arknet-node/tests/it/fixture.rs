@@ -13,6 +13,7 @@ use arknet_types::{
     ModelDigest, ModelName, NetworkId, Refusal, Reply, Request, Timestamp, Usage,
     limits::REPLY_FRAME_BYTES_MAX,
 };
+use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
 pub(crate) const MODEL: &str = "test/echo";
@@ -79,14 +80,35 @@ pub(crate) struct TestNode {
     /// What the provider serves, to be changed.
     pub(crate) models: watch::Sender<Arc<[ModelInfo]>>,
     pub(crate) admin: std::net::SocketAddr,
+    pub(crate) data: DataDir,
     stop: tokio::sync::oneshot::Sender<()>,
     ended: tokio::task::JoinHandle<()>,
-    _directory: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl TestNode {
+    /// A node that serves whoever asks: where it is not the approval that is tested.
     pub(crate) async fn start(change: impl FnOnce(&mut Config)) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let danger = |config: &mut Config| {
+            config.compute.danger_serve_anyone = true;
+            change(config);
+        };
+        Self::start_in(directory, danger).await
+    }
+
+    /// A node that serves the peers whose entries these are.
+    pub(crate) async fn start_approving(entries: &[Value]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let file = json!({ "peers": entries }).to_string();
+        std::fs::write(directory.path().join("approved_peers.json"), file).unwrap();
+        Self::start_in(directory, |_| {}).await
+    }
+
+    pub(crate) async fn start_in(
+        directory: tempfile::TempDir,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let data = DataDir::open(Some(directory.path().to_owned())).unwrap();
         let mut config = Config { roles: [Role::Compute].into(), ..Config::default() };
         config.mesh.listen = vec!["/ip4/127.0.0.1/tcp/0".into()];
@@ -111,14 +133,33 @@ impl TestNode {
             admin,
             stop,
             ended: tokio::spawn(async { run.await.unwrap() }),
-            _directory: directory,
+            data,
+            directory,
         }
     }
 
-    pub(crate) async fn stop(self) {
+    /// Stops the node. Its directory is there for the next one.
+    pub(crate) async fn stop(self) -> tempfile::TempDir {
         let _ = self.stop.send(());
         self.ended.await.unwrap();
+        self.directory
     }
+}
+
+/// An entry of the file of approved peers, without limits.
+pub(crate) fn entry(key: PublicKey, models: &[&str]) -> Value {
+    json!({
+        "node_id": key.to_string(),
+        "public_key": key.to_string(),
+        "name": "a friend",
+        "approved_at": "2026-03-15T10:30:00Z",
+        "permissions": {
+            "can_request_inference": true,
+            "can_pull_models": false,
+            "models_shared": models,
+            "max_concurrent_requests": 4,
+        },
+    })
 }
 
 /// A peer that speaks the wire by itself, so that it can say anything.

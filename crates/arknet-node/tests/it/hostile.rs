@@ -4,7 +4,7 @@ use arknet_types::{
     limits::{CLOCK_SKEW_MS_MAX, REQUEST_FRAME_BYTES_MAX, STREAMS_PER_PEER_MAX},
 };
 
-use crate::fixture::{ENDLESS, MODEL, Stranger, TestNode, delegation, read};
+use crate::fixture::{ENDLESS, MODEL, Stranger, TestNode, delegation, entry, read};
 
 #[tokio::test]
 async fn each_kind_of_hostile_request_gets_its_own_refusal() {
@@ -128,8 +128,7 @@ async fn garbage_and_oversize_are_refused_with_words() {
 #[tokio::test]
 async fn strangers_learn_nothing_where_only_known_peers_may_ask() {
     let friend = keyfile::generate().unwrap();
-    let allowed = friend.public().to_string();
-    let node = TestNode::start(|config| config.compute.allow_peers = Some(vec![allowed])).await;
+    let node = TestNode::start_approving(&[entry(friend.public(), &["*"])]).await;
     let mut stranger = Stranger::new(&node);
     for model in [MODEL, "no/such"] {
         let request = stranger.request(model);

@@ -1,6 +1,7 @@
 //! A node in this process, a scripted provider behind it, and peers that mean it harm.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod approving;
 mod fixture;
 mod hostile;
 mod serving;

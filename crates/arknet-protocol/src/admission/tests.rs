@@ -1,10 +1,18 @@
-use arknet_types::{Delegation, DelegationBody, Input, KeyPair, ModelName};
+use std::sync::LazyLock;
+
+use arknet_types::{Delegation, DelegationBody, KeyPair, limits::NONCE_WINDOW};
 
 use super::*;
 
 const START: Timestamp = Timestamp(1_000_000);
 const USAGE: Usage =
     Usage { prompt_tokens: 1_000_000, completion_tokens: 0, cached_tokens: 0, reasoning_tokens: 0 };
+
+static MODEL: LazyLock<ModelName> = LazyLock::new(|| ModelName::new("m").unwrap());
+
+fn free() -> Offered<'static> {
+    Offered { name: &MODEL, price: Price::default() }
+}
 
 struct Fixture {
     wallet: KeyPair,
@@ -26,7 +34,7 @@ impl Fixture {
                 network: network.clone(),
                 me: me.public(),
                 started_at: START,
-                who: Who::Anyone,
+                who: Who::Anyone { files: false },
                 requests_per_peer_max: 4,
             },
             delegation: DelegationBody {
@@ -48,9 +56,8 @@ impl Fixture {
         }
     }
 
-    fn request(&self) -> Request {
-        let model = ModelName::new("m").unwrap();
-        let infer = InferRequest::new(model, Input::Text("hi".into()));
+    pub(super) fn request(&self) -> Request {
+        let infer = InferRequest::new(MODEL.clone(), Input::Text("hi".into()));
         let delegation = Delegation::sign(self.delegation.clone(), &self.wallet);
         Request::sign(
             &self.session,
@@ -73,7 +80,7 @@ impl Fixture {
 
     fn admit(&self, gate: &mut Admission, atoms: u64, now: Timestamp) -> Result<Admitted, Refusal> {
         let price = Price { input: Atoms(atoms), output: Atoms::ZERO };
-        gate.admit(self.check(now)?, Some(price), USAGE, now)
+        gate.admit(self.check(now)?, Some(Offered { name: &MODEL, price }), USAGE, now)
     }
 }
 
@@ -144,7 +151,7 @@ fn a_delegation_is_known_once_a_request_under_it_was_admitted() {
     assert!(!gate.knows_delegation(&digest));
     let admitted = fixture.admit(&mut gate, 0, now()).unwrap();
     assert!(gate.knows_delegation(&digest));
-    gate.settle(&admitted, Usage::default());
+    gate.settle(&admitted, Usage::default(), now());
 }
 
 #[test]
@@ -156,7 +163,7 @@ fn a_nonce_counts_once_in_any_order() {
         fixture.nonce = nonce;
         match fixture.admit(&mut gate, 0, now()) {
             Ok(admitted) => {
-                gate.settle(&admitted, Usage::default());
+                gate.settle(&admitted, Usage::default(), now());
                 true
             }
             Err(refusal) => {
@@ -179,7 +186,7 @@ fn forgetting_a_session_never_lets_a_replay_in() {
     let mut fixture = Fixture::new();
     let mut gate = Admission::new(fixture.policy.clone());
     let admitted = fixture.admit(&mut gate, 0, now()).unwrap();
-    gate.settle(&admitted, Usage::default());
+    gate.settle(&admitted, Usage::default(), now());
     let last = fixture.sent_at.plus_ms(CLOCK_SKEW_MS_MAX);
     assert_eq!(fixture.admit(&mut gate, 0, last).unwrap_err().code, RefusalCode::Replayed);
     let after = last.plus_ms(1);
@@ -188,7 +195,7 @@ fn forgetting_a_session_never_lets_a_replay_in() {
     fixture.nonce = 2;
     let admitted = fixture.admit(&mut gate, 0, fixture.sent_at).unwrap();
     assert_eq!(gate.sessions(), 1);
-    gate.settle(&admitted, Usage::default());
+    gate.settle(&admitted, Usage::default(), now());
 }
 
 #[test]
@@ -199,13 +206,13 @@ fn spending_is_reserved_settled_and_capped() {
     fixture.nonce += 1;
     assert_eq!(fixture.admit(&mut gate, 6, now()).unwrap_err().code, RefusalCode::CapExceeded);
     let half = Usage { prompt_tokens: 500_000, ..Usage::default() };
-    assert_eq!(gate.settle(&first, half), Atoms(3));
+    assert_eq!(gate.settle(&first, half, now()), Atoms(3));
     let second = fixture.admit(&mut gate, 6, now()).unwrap();
-    assert_eq!(gate.settle(&second, USAGE), Atoms(6));
+    assert_eq!(gate.settle(&second, USAGE, now()), Atoms(6));
     fixture.nonce += 1;
     assert_eq!(fixture.admit(&mut gate, 2, now()).unwrap_err().code, RefusalCode::CapExceeded);
     let third = fixture.admit(&mut gate, 1, now()).unwrap();
-    gate.settle(&third, USAGE);
+    gate.settle(&third, USAGE, now());
     fixture.nonce += 1;
     assert_eq!(fixture.admit(&mut gate, 1, now()).unwrap_err().code, RefusalCode::CapExceeded);
     assert_eq!(fixture.admit(&mut gate, 9, now()).unwrap_err().code, RefusalCode::PriceTooHigh);
@@ -216,7 +223,7 @@ fn money_is_remembered_as_long_as_the_session_lives() {
     let mut fixture = Fixture::new();
     let mut gate = Admission::new(fixture.policy.clone());
     let spent = fixture.admit(&mut gate, 8, now()).unwrap();
-    gate.settle(&spent, USAGE);
+    gate.settle(&spent, USAGE, now());
     fixture.sent_at = now().plus_ms(600_000);
     fixture.nonce += 1;
     let refusal = fixture.admit(&mut gate, 8, fixture.sent_at).unwrap_err();
@@ -233,11 +240,11 @@ fn spending_is_remembered_until_the_last_delegation_of_a_session_ends() {
     let long = fixture.delegation.clone();
     fixture.delegation.expires_at = START.plus_ms(1_000);
     let short = fixture.admit(&mut gate, 1, now()).unwrap();
-    gate.settle(&short, USAGE);
+    gate.settle(&short, USAGE, now());
     fixture.delegation = long;
     fixture.nonce += 1;
     let spent = fixture.admit(&mut gate, 8, now()).unwrap();
-    gate.settle(&spent, USAGE);
+    gate.settle(&spent, USAGE, now());
     fixture.sent_at = now().plus_ms(60_000);
     fixture.nonce += 1;
     let refusal = fixture.admit(&mut gate, 8, fixture.sent_at).unwrap_err();
@@ -254,23 +261,10 @@ fn what_was_fresh_when_checked_must_be_fresh_when_admitted() {
     for (sent_at, late) in [(now(), too_old), (Timestamp(ends_at.0 - 1), ends_at)] {
         fixture.sent_at = sent_at;
         let checked = fixture.check(sent_at).unwrap();
-        let refused = gate.admit(checked, Some(Price::default()), USAGE, late).unwrap_err();
+        let refused = gate.admit(checked, Some(free()), USAGE, late).unwrap_err();
         assert_eq!(refused.code, RefusalCode::Expired);
     }
     assert_eq!(gate.sessions(), 0);
-}
-
-#[test]
-fn strangers_and_unknown_models_are_refused_in_that_order() {
-    let mut fixture = Fixture::new();
-    fixture.policy.who = Who::Only(BTreeSet::new());
-    let mut gate = Admission::new(fixture.policy.clone());
-    let refused = gate.admit(fixture.check(now()).unwrap(), None, USAGE, now()).unwrap_err();
-    assert_eq!(refused.code, RefusalCode::NotPermitted, "a stranger learns nothing of models");
-    fixture.policy.who = Who::Only([fixture.from].into());
-    let mut gate = Admission::new(fixture.policy.clone());
-    let refused = gate.admit(fixture.check(now()).unwrap(), None, USAGE, now()).unwrap_err();
-    assert_eq!(refused.code, RefusalCode::UnknownModel);
 }
 
 #[test]
@@ -286,10 +280,10 @@ fn one_peer_runs_so_many_at_once_and_no_more() {
     let refusal = fixture.admit(&mut gate, 0, now()).unwrap_err();
     assert_eq!(refusal.code, RefusalCode::RateLimited);
     assert!(refusal.retry_after_ms.is_some());
-    gate.settle(&running.pop().unwrap(), Usage::default());
+    gate.settle(&running.pop().unwrap(), Usage::default(), now());
     let again = fixture.admit(&mut gate, 0, now()).unwrap();
     for admitted in running.iter().chain([&again]) {
-        gate.settle(admitted, Usage::default());
+        gate.settle(admitted, Usage::default(), now());
     }
     assert_eq!(gate.running(), 0);
 }
@@ -299,7 +293,7 @@ fn sessions_of_one_peer_are_bounded_and_do_not_push_out_others() {
     let mut fixture = Fixture::new();
     let mut gate = Admission::new(fixture.policy.clone());
     let victim = fixture.admit(&mut gate, 0, now()).unwrap();
-    gate.settle(&victim, Usage::default());
+    gate.settle(&victim, Usage::default(), now());
     let honest = fixture.from;
     fixture.from = PublicKey([9; 32]);
     let honest_session = fixture.session.clone();
@@ -312,8 +306,8 @@ fn sessions_of_one_peer_are_bounded_and_do_not_push_out_others() {
         let request = fixture.request();
         let delegation_digest = request.body.delegation_digest;
         let checked = CheckedRequest { from: fixture.from, request, delegation_digest };
-        let admitted = gate.admit(checked, Some(Price::default()), USAGE, now()).unwrap();
-        gate.settle(&admitted, Usage::default());
+        let admitted = gate.admit(checked, Some(free()), USAGE, now()).unwrap();
+        gate.settle(&admitted, Usage::default(), now());
     }
     fixture.session = KeyPair::from_seed(&[8; 32]);
     fixture.delegation.session = fixture.session.public();
@@ -330,13 +324,13 @@ fn a_clock_that_jumps_ahead_and_back_lets_no_replay_in() {
     let mut fixture = Fixture::new();
     let mut gate = Admission::new(fixture.policy.clone());
     let admitted = fixture.admit(&mut gate, 0, now()).unwrap();
-    gate.settle(&admitted, Usage::default());
+    gate.settle(&admitted, Usage::default(), now());
     let (nonce, sent_at) = (fixture.nonce, fixture.sent_at);
     fixture.sent_at = now().plus_ms(3_000_000);
     fixture.session = KeyPair::from_seed(&[8; 32]);
     fixture.delegation.session = fixture.session.public();
     let other = fixture.admit(&mut gate, 0, fixture.sent_at).unwrap();
-    gate.settle(&other, Usage::default());
+    gate.settle(&other, Usage::default(), now());
     assert_eq!(gate.sessions(), 1, "the first session was forgotten in the false future");
     fixture.session = KeyPair::from_seed(&[2; 32]);
     fixture.delegation.session = fixture.session.public();
@@ -345,5 +339,5 @@ fn a_clock_that_jumps_ahead_and_back_lets_no_replay_in() {
     assert_eq!(refusal.code, RefusalCode::Expired);
     fixture.sent_at = sent_at.plus_ms(1);
     let fresh = fixture.admit(&mut gate, 0, now()).unwrap();
-    gate.settle(&fresh, Usage::default());
+    gate.settle(&fresh, Usage::default(), now());
 }

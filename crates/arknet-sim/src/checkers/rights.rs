@@ -2,8 +2,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arknet_protocol::Price;
 use arknet_types::{
-    Atoms, Delegation, NetworkId, PublicKey, Request, RequestBody, Timestamp, Usage, encode,
-    limits::CLOCK_SKEW_MS_MAX,
+    Atoms, Delegation, ModelName, NetworkId, PublicKey, Request, RequestBody, Timestamp, Usage,
+    encode, limits::CLOCK_SKEW_MS_MAX,
 };
 
 use super::Checkers;
@@ -20,6 +20,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) booted_at: Timestamp,
     pub(crate) from: PublicKey,
     pub(crate) per_peer_max: u32,
+    /// The model, by its name at this node.
+    pub(crate) model: &'a ModelName,
     pub(crate) price: Price,
     pub(crate) usage_max: Usage,
     pub(crate) request: &'a Request,
@@ -79,6 +81,7 @@ impl Checkers {
         let running = self.rights.running.entry((seen.node, seen.from)).or_default();
         *running += 1;
         let running = *running;
+        self.within_the_grant(seen, running);
         self.hold(running <= seen.per_peer_max, || {
             format!("{running} requests of one peer at node {}", seen.node)
         });
@@ -156,6 +159,7 @@ impl Checkers {
         if let Some(running) = self.rights.running.get_mut(&(seen.node, seen.from)) {
             *running -= 1;
         }
+        self.used_of_the_grant(seen, usage);
         let key = (seen.node, fingerprint(&encode(&seen.request.delegation)));
         if let Some(account) = self.rights.accounts.get_mut(&key) {
             account.reserved -= reserved.0;

@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 
 use arknet_protocol::{
-    Admission, Admitted, Asker, CheckedRequest, Horizon, Policy, SlotQueue, Ticket, Who,
+    Admission, Admitted, Asker, CheckedRequest, Grants, Horizon, Policy, SlotQueue, Ticket, Who,
 };
 use arknet_types::{KeyPair, PublicKey, Request, Timestamp, Usage};
 
-use super::server_offers::OfferState;
+use super::{server_grants, server_offers::OfferState};
 use crate::{
     clock::Clock,
     mutant::Mutant,
@@ -44,13 +44,15 @@ pub(crate) struct Server {
     pub(crate) key: KeyPair,
     pub(crate) served: Vec<Served>,
     pub(crate) who: Who,
+    /// Whom the owner has approved: on disk, too.
+    pub(crate) grants: Grants,
     pub(crate) per_peer_max: u32,
     pub(crate) clock: Clock,
     /// Has left for good.
     pub(crate) is_gone: bool,
     pub(super) lives: u32,
     pub(super) life: Option<Life>,
-    /// The one thing on disk.
+    /// On disk.
     stored_horizon: Timestamp,
 }
 
@@ -105,6 +107,7 @@ impl Server {
             key,
             served,
             who,
+            grants: Grants::new(),
             per_peer_max: 4,
             clock: Clock::default(),
             is_gone: false,
@@ -138,14 +141,20 @@ impl Server {
             network: world.network.clone(),
             me: self.key.public(),
             started_at,
-            who: self.who.clone(),
+            who: if world.is(Mutant::ServesAnyone) {
+                Who::Anyone { files: false }
+            } else {
+                self.who
+            },
             requests_per_peer_max: self.per_peer_max,
         };
+        let mut gate = Admission::new(policy);
+        gate.set_grants(server_grants::told(world, &self.grants), now);
         let queues = self.served.iter();
         let queues = queues.map(|s| SlotQueue::new(s.slots, s.waiting_max));
         self.life = Some(Life {
             booted_at: now,
-            gate: Admission::new(policy),
+            gate,
             horizon,
             queues: queues.collect(),
             checked: BTreeMap::new(),

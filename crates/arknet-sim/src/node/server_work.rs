@@ -1,5 +1,7 @@
-use arknet_protocol::{Admission, Admitted, Asker, CheckedRequest, Placement, Price, Ticket};
-use arknet_types::{FinishReason, ModelName, Refusal, RefusalCode, Reply, Timestamp, Usage};
+use arknet_protocol::{Admission, Asker, CheckedRequest, Offered, Placement, Price, Ticket};
+use arknet_types::{
+    FinishReason, ModelName, NetworkId, Refusal, RefusalCode, Reply, Timestamp, Usage,
+};
 
 use super::{
     server::{Checked, Remote, Server, ServerTimer, Task},
@@ -38,6 +40,9 @@ impl Server {
         }
         let now = self.clock.read(world.now);
         let life = self.life.as_mut().expect("asked for by the caller");
+        if let Err(refusal) = life.gate.knock(packet.peer, now) {
+            return self.refuse(world, packet.from, stream, refusal);
+        }
         let request = match read_request(bytes) {
             Ok(request) => request,
             Err(refusal) => return self.refuse(world, packet.from, stream, refusal),
@@ -85,26 +90,32 @@ impl Server {
             let model = &world.models[served.model];
             names(&remote.request.infer.model, &model.name, &model.digest.to_string())
         });
-        let price = served.map(|at| world.models[self.served[at].model].price);
+        let offered = served.map(|at| &world.models[self.served[at].model]);
+        let offered = offered.map(|model| Offered { name: &model.name, price: model.price });
         let date = if world.is(Mutant::SkipsFreshness) { remote.request.body.sent_at } else { now };
         let mut own_gate =
             world.is(Mutant::ForgetsNonces).then(|| Admission::new(life.gate.policy().clone()));
+        if let Some(gate) = &mut own_gate {
+            gate.set_grants(self.grants.clone(), now);
+        }
+        world.checks.gate_asked(self.id, now);
         let gate = own_gate.as_mut().unwrap_or(&mut life.gate);
-        let admitted = match gate.admit(checked, price, remote.usage_max, date) {
+        let admitted = match gate.admit(checked, offered, remote.usage_max, date) {
             Ok(admitted) => admitted,
             Err(refusal) => return self.refuse(world, remote.node, remote.stream, refusal),
         };
         if let Some(horizon) = life.horizon.cover(&remote.request) {
             self.store(horizon);
         }
-        let price = price.expect("what has no price is not admitted");
-        world.checks.admitted(&self.seen(&remote, price, now, &world.network.clone()));
+        let served = served.expect("what is not served is not admitted");
+        let (names, price) = (names_of(world, self.served[served].model), admitted.price);
+        world.checks.admitted(&self.seen(&remote, price, now, &names));
         world.trace.record("admitted", &[self.id as u64, id], &[]);
         let wanted = remote.usage_max.completion_tokens;
         let wanted = u32::try_from(world.rng.between(1, u64::from(wanted))).expect("below a u32");
         let task = Task {
             asker: Asker::Peer(remote.peer),
-            served: served.expect("what has a price is served"),
+            served,
             remote: Some((remote, admitted)),
             emitted: 0,
             wanted,
@@ -234,7 +245,7 @@ impl Server {
     }
 
     /// A task ends, wherever it stands, and makes room for the next.
-    fn finish(&mut self, world: &mut World, ticket: Ticket, last: Reply) {
+    pub(super) fn finish(&mut self, world: &mut World, ticket: Ticket, last: Reply) {
         let now = self.clock.read(world.now);
         let life = self.life.as_mut().expect("tasks are those of a life");
         let Some(task) = life.tasks.remove(&ticket) else {
@@ -258,33 +269,24 @@ impl Server {
             return;
         };
         let usage = usage(&remote, task.emitted);
+        let (now, names) =
+            (self.clock.read(world.now), names_of(world, self.served[task.served].model));
         if !world.is(Mutant::NeverSettles) {
             let told = if world.is(Mutant::SettlesForFree) { Usage::default() } else { usage };
             let gate = task.own_gate.as_mut().unwrap_or(&mut life.gate);
-            let cost = gate.settle(&admitted, told);
-            self.settled(world, &remote, &admitted, usage, cost);
+            let cost = gate.settle(&admitted, told, now);
+            let seen = self.seen(&remote, admitted.price, now, &names);
+            world.checks.settled(&seen, usage, cost);
         } else {
             let cost = admitted.price.of(usage);
-            self.settled(world, &remote, &admitted, usage, cost);
+            let seen = self.seen(&remote, admitted.price, now, &names);
+            world.checks.settled(&seen, usage, cost);
         }
         if let Reply::Refused(refusal) = &last {
             world.checks.refused(refusal.code);
         }
         let body = Body::Reply(remote.stream, write_reply(&last));
         world.send(self.reply_packet(remote.node, body));
-    }
-
-    fn settled(
-        &self,
-        world: &mut World,
-        remote: &Remote,
-        admitted: &Admitted,
-        usage: Usage,
-        cost: arknet_types::Atoms,
-    ) {
-        let network = world.network.clone();
-        let seen = self.seen(remote, admitted.price, Timestamp::default(), &network);
-        world.checks.settled(&seen, usage, cost);
     }
 
     fn refuse(&self, world: &mut World, to: NodeId, stream: StreamId, refusal: Refusal) {
@@ -307,7 +309,7 @@ impl Server {
         remote: &'a Remote,
         price: Price,
         now: Timestamp,
-        network: &'a arknet_types::NetworkId,
+        (network, model): &'a (NetworkId, ModelName),
     ) -> Seen<'a> {
         let life = self.life.as_ref().expect("requests are those of a life");
         Seen {
@@ -319,6 +321,7 @@ impl Server {
             booted_at: life.booted_at,
             from: remote.peer,
             per_peer_max: self.per_peer_max,
+            model,
             price,
             usage_max: remote.usage_max,
             request: &remote.request,
@@ -333,6 +336,10 @@ fn usage(remote: &Remote, emitted: u32) -> Usage {
     }
     let prompt_tokens = remote.usage_max.prompt_tokens;
     Usage { prompt_tokens, completion_tokens: emitted, ..Usage::default() }
+}
+
+fn names_of(world: &World, model: usize) -> (NetworkId, ModelName) {
+    (world.network.clone(), world.models[model].name.clone())
 }
 
 fn names(asked: &ModelName, name: &ModelName, digest: &str) -> bool {

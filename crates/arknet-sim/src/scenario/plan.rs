@@ -1,6 +1,6 @@
 use super::{
     AttackerTimer, BEGIN_MS, CALM_MS, CHAOS_MS, Client, ClientTimer, Event, Fault, PublicKey,
-    ServerTimer, Sim,
+    ServerTimer, Sim, Who, everything,
 };
 
 /// Clocks that are right may still differ by this much.
@@ -77,6 +77,8 @@ impl Sim {
                 world.agenda.plan(back, Event::Fault(Fault::SetClock(id, 0)));
             }
         }
+        self.plan_second_thoughts();
+        let world = &mut self.world;
         if servers > 1 && world.rng.chance(300) {
             // The last server leaves for good: with a goodbye, or without.
             let (id, at_ms) = (servers - 1, moment(world));
@@ -87,6 +89,20 @@ impl Sim {
             } else {
                 world.agenda.plan(at_ms, Event::Fault(Fault::Crash(id)));
                 self.servers[id].is_gone = true;
+            }
+        }
+    }
+
+    /// Owners change their mind about peers, also about such as mean no good.
+    fn plan_second_thoughts(&mut self) {
+        let world = &mut self.world;
+        let mut peers: Vec<PublicKey> = self.clients.iter().map(|c| c.key.public()).collect();
+        peers.push(self.attacker.keys[0].public());
+        for server in self.servers.iter().filter(|server| server.who == Who::Approved) {
+            for _ in 0..world.rng.between(0, 6) {
+                let peer = peers[world.rng.index(peers.len())];
+                let at_ms = BEGIN_MS + world.rng.between(3_000, CHAOS_MS);
+                world.agenda.plan(at_ms, Event::Fault(Fault::Rethink(server.id, peer)));
             }
         }
     }
@@ -106,6 +122,12 @@ impl Sim {
         for server in &mut self.servers {
             let error = world.rng.around_zero(HEALED_SKEW_MS);
             server.clock.set_error(error);
+            if server.who == Who::Approved {
+                for client in &self.clients {
+                    server.decide(world, client.key.public(), Some(everything()));
+                }
+                server.decide(world, self.attacker.keys[0].public(), None);
+            }
             if server.is_gone {
                 server.crash(world);
                 gone.push(server.key.public());

@@ -69,9 +69,9 @@ fn the_configuration_is_checked_and_shown_with_origins() {
     };
     assert_eq!(value("shutdown_grace_ms"), (5.into(), "file".into()));
     assert_eq!(value("gateway.listen"), ("127.0.0.1:4000".into(), "default".into()));
-    fs::write(home.join("arknet.toml"), "[admin]\nlisten = \"0.0.0.0:8910\"\n").unwrap();
+    fs::write(home.join("arknet.toml"), "[compute]\nallow_peers = []\n").unwrap();
     let refused = run(home, &["config", "check"]);
-    assert!(text(&refused.stderr).contains("loopback"), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("arknet peers approve"), "{}", text(&refused.stderr));
     fs::write(home.join("arknet.toml"), "colour = \"red\"\n").unwrap();
     let refused = run(home, &["start"]);
     assert!(text(&refused.stderr).contains("unknown field `colour`"), "{}", text(&refused.stderr));

@@ -168,13 +168,16 @@ pub(crate) fn wait_for_peer(gateway: SocketAddr, model: &str, peer: &str) {
     }
 }
 
+/// Serves whoever asks: where it is not the approval that is tested.
+pub(crate) const ANYONE: &str = "[compute]\nthreads = 1\nslots = 4\ndanger_serve_anyone = true\n";
+
 /// A compute node that serves the shipped model under two names.
 pub(crate) fn start_compute(home: &Path, seed: &Node) -> Node {
     let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../arknet-engine/assets/arknet-tiny.gguf");
     for name in [TINY, "Qwen/Qwen3-0.6B-Q8_0"] {
         json_of(home, &["model", "add", model, "--name", name]);
     }
-    fs::write(home.join("arknet.toml"), "[compute]\nthreads = 1\nslots = 4\n").unwrap();
+    fs::write(home.join("arknet.toml"), ANYONE).unwrap();
     Node::start(home, &flags("compute", Some(seed.address())))
 }
 

@@ -4,7 +4,7 @@ use std::{fs, io::BufRead};
 
 use serde_json::{Value, json};
 
-use crate::network::{Network, Node, TINY, ask, flags, json_of, question};
+use crate::network::{ANYONE, Network, Node, TINY, ask, flags, json_of, question};
 
 /// The reports of `/api/pull`.
 fn pull(node: &Node, model: &str) -> Vec<Value> {
@@ -22,7 +22,7 @@ fn a_model_comes_from_a_peer_and_is_served_then() {
     let home = network.directory.path().join("sharing");
     let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../arknet-engine/assets/arknet-tiny.gguf");
     json_of(&home, &["model", "add", model, "--name", "shared/tiny"]);
-    let config = "[compute]\nthreads = 1\nslots = 2\nshare_models = true\n";
+    let config = format!("{ANYONE}share_models = true\n");
     fs::write(home.join("arknet.toml"), config).unwrap();
     let sharing = Node::start(&home, &flags("compute", Some(network.seed.address())));
     network.wait_for_model("shared/tiny", sharing.peer());
