@@ -54,8 +54,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ModelCommand,
     },
-    /// List the peers the running node knows
-    Peers,
+    /// List, approve and revoke peers of the running node
+    Peers {
+        #[command(subcommand)]
+        command: Option<PeersCommand>,
+    },
     /// Run a node: serve models, and the API for your apps, until interrupted
     Start(Start),
     /// Show what the running node is doing
@@ -155,6 +158,81 @@ pub(crate) enum ModelCommand {
         /// Its name; all models when not given
         name: Option<ModelName>,
     },
+}
+
+#[derive(Subcommand)]
+pub(crate) enum PeersCommand {
+    /// Let a peer use models of this node; the running node asks it in turn
+    Approve {
+        /// What it calls itself (node_id), or its key: peer id, base64 or hex
+        peer: String,
+        /// What you call it
+        #[arg(long)]
+        name: Option<String>,
+        #[command(flatten)]
+        permissions: PermissionFlags,
+        /// Do not ask whether the fingerprint is right
+        #[arg(long, short)]
+        yes: bool,
+    },
+    /// List the peers that were seen
+    Discovered,
+    /// Change what an approved peer may do; what is not given stays
+    Limit {
+        /// Its node_id, its name here, or its key
+        peer: String,
+        #[command(flatten)]
+        permissions: PermissionFlags,
+    },
+    /// List the peers the running node knows, with what they serve
+    List,
+    /// List the peers that were seen or have asked, and are not approved
+    Pending,
+    /// End what a peer may do, and what it does here now
+    Revoke {
+        /// Its node_id, its name here, or its key
+        peer: String,
+    },
+    /// Show the approved peers and what they do
+    Status,
+}
+
+/// What a peer may do.
+#[derive(Args)]
+pub(crate) struct PermissionFlags {
+    /// A model it may use; may be given again
+    #[arg(long = "model", conflicts_with = "all_models")]
+    pub(crate) models: Option<Vec<ModelName>>,
+    /// It may use all models
+    #[arg(long)]
+    pub(crate) all_models: bool,
+    /// It may ask these models [default]
+    #[arg(long, conflicts_with = "no_inference")]
+    pub(crate) inference: bool,
+    /// It may not ask models
+    #[arg(long)]
+    pub(crate) no_inference: bool,
+    /// It may fetch the files of these models
+    #[arg(long, conflicts_with = "no_pull")]
+    pub(crate) can_pull: bool,
+    /// It may not fetch files [default]
+    #[arg(long)]
+    pub(crate) no_pull: bool,
+    /// Requests at once [default: 1]
+    #[arg(long)]
+    pub(crate) max_concurrent: Option<u32>,
+    /// Requests in a minute, or none for no bound [default: none]
+    #[arg(long, value_parser = crate::peers::parse_bound)]
+    pub(crate) requests_per_minute: Option<crate::peers::Bound>,
+    /// Requests in a day of UTC, or none
+    #[arg(long, value_parser = crate::peers::parse_bound)]
+    pub(crate) requests_per_day: Option<crate::peers::Bound>,
+    /// Tokens, of questions and answers, in a minute, or none
+    #[arg(long, value_parser = crate::peers::parse_bound)]
+    pub(crate) tokens_per_minute: Option<crate::peers::Bound>,
+    /// Tokens, of questions and answers, in a day of UTC, or none
+    #[arg(long, value_parser = crate::peers::parse_bound)]
+    pub(crate) tokens_per_day: Option<crate::peers::Bound>,
 }
 
 #[derive(Args)]

@@ -9,7 +9,9 @@ mod config;
 mod init;
 mod key;
 mod model;
+mod node_api;
 mod out;
+mod peers;
 mod start;
 mod status;
 mod telemetry;
@@ -72,7 +74,7 @@ fn run(arguments: Arguments, out: &Out) -> anyhow::Result<()> {
         Command::Init => init::run(&data, &config_path, out),
         Command::Key { command } => key::run(&data, command, out),
         Command::Model { command } => model::run(&data, command, out),
-        Command::Peers => status::peers(&data, out),
+        Command::Peers { command } => peers::run(&data, command, out),
         Command::Start(flags) => start::run(&data, load(&flags.overrides())?, out),
         Command::Status => status::status(&data, out),
         Command::Upstream { command } => {

@@ -43,12 +43,25 @@ impl Out {
         }
     }
 
+    /// Asks a person. Where none is there to answer, the command is not carried out.
+    pub(crate) fn confirm(&self, question: &str) -> anyhow::Result<bool> {
+        if !io::stdin().is_terminal() {
+            anyhow::bail!("nobody is here to answer; compare the fingerprint and give --yes");
+        }
+        write!(io::stderr(), "{question} [y/N] ")?;
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    }
+
     /// Why the command failed.
     pub(crate) fn error(&self, error: &anyhow::Error) {
         let refusal = error.downcast_ref::<arknet_sdk::Refusal>();
         let words = words(error);
         let line = if self.json {
-            let code = refusal.map_or("failed", |refusal| refusal.code.as_str());
+            let of_node = error.downcast_ref::<crate::node_api::NodeRefusal>();
+            let other = of_node.map_or("failed", |refusal| &refusal.code);
+            let code = refusal.map_or(other, |refusal| refusal.code.as_str());
             serde_json::json!({ "error": { "code": code, "message": words } }).to_string()
         } else {
             format!("arknet: {words}")

@@ -1,15 +1,16 @@
-use std::time::Duration;
+use arknet_node::{DataDir, Status};
 
-use anyhow::Context;
-use arknet_node::{DataDir, PeerReport, RunningNode, Status};
-use serde::de::DeserializeOwned;
-
-use crate::out::{Out, bytes, table};
+use crate::{
+    node_api::NodeApi,
+    out::{Out, bytes, table},
+};
 
 pub(crate) fn status(data: &DataDir, out: &Out) -> anyhow::Result<()> {
-    let status: Status = ask_node(&running(data)?, "/status")?;
+    let status: Status = NodeApi::of(data)?.get("/status")?;
     let mut rows = vec![
+        vec!["node id".into(), status.node_id.to_string()],
         vec!["peer".into(), status.peer.clone()],
+        vec!["fingerprint".into(), status.fingerprint.clone()],
         vec!["network".into(), status.network.clone()],
         vec!["roles".into(), status.roles.join(", ")],
         vec!["up for".into(), format!("{} s", status.uptime_s)],
@@ -19,6 +20,12 @@ pub(crate) fn status(data: &DataDir, out: &Out) -> anyhow::Result<()> {
     }
     rows.extend(status.addresses.iter().map(|a| vec!["reachable at".into(), a.clone()]));
     rows.push(vec!["peers connected".into(), status.connected.to_string()]);
+    rows.push(vec!["peers approved".into(), status.approved.to_string()]);
+    if let Some(problem) = &status.approved_peers_problem {
+        let words =
+            format!("approved_peers.json cannot be read, what counted before counts: {problem}");
+        rows.push(vec!["PROBLEM".into(), words]);
+    }
     if let Some(resident) = status.resident_bytes {
         rows.push(vec!["memory".into(), bytes(resident)]);
     }
@@ -30,40 +37,4 @@ pub(crate) fn status(data: &DataDir, out: &Out) -> anyhow::Result<()> {
         rows.push(vec!["serves".into(), words]);
     }
     out.result(&status, &table(&rows))
-}
-
-pub(crate) fn peers(data: &DataDir, out: &Out) -> anyhow::Result<()> {
-    let peers: Vec<PeerReport> = ask_node(&running(data)?, "/peers")?;
-    if peers.is_empty() {
-        return out.result(&peers, "no peers yet");
-    }
-    let heads = ["PEER", "STATE", "ROUND TRIP", "FREE SLOTS", "MODELS"];
-    let mut rows = vec![heads.map(String::from).to_vec()];
-    rows.extend(peers.iter().map(|peer| {
-        let state = match (peer.connected, peer.relayed) {
-            (true, true) => "relayed",
-            (true, false) => "connected",
-            (false, _) => "known",
-        };
-        let rtt = peer.rtt_ms.map_or_else(|| "-".into(), |ms| format!("{ms:.1} ms"));
-        let models = if peer.models.is_empty() { "-".into() } else { peer.models.join(", ") };
-        vec![peer.peer.clone(), state.into(), rtt, peer.slots_free.to_string(), models]
-    }));
-    out.result(&peers, &table(&rows))
-}
-
-fn running(data: &DataDir) -> anyhow::Result<RunningNode> {
-    data.running().with_context(|| {
-        format!("no node is running on {}; start one with: arknet start", data.root().display())
-    })
-}
-
-fn ask_node<T: DeserializeOwned>(node: &RunningNode, path: &str) -> anyhow::Result<T> {
-    let agent: ureq::Agent =
-        ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(5))).build().into();
-    let url = format!("http://{}{path}", node.admin);
-    let mut response = agent.get(&url).call().with_context(|| {
-        format!("the node (process {}) does not answer at {}", node.pid, node.admin)
-    })?;
-    Ok(serde_json::from_str(&response.body_mut().read_to_string()?)?)
 }
