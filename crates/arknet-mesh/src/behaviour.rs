@@ -1,5 +1,6 @@
 //! The protocols of the mesh.
 
+use arknet_types::NodeId;
 use libp2p::{
     PeerId, StreamProtocol, autonat,
     connection_limits::{self, ConnectionLimits},
@@ -45,9 +46,8 @@ impl Behaviour {
         streams: StreamsBehaviour,
     ) -> Result<Self, String> {
         let peer = keypair.public().to_peer_id();
-        let agent = concat!("arknet/", env!("CARGO_PKG_VERSION")).to_owned();
         let identify = identify::Config::new(IDENTIFY.to_owned(), keypair.public())
-            .with_agent_version(agent)
+            .with_agent_version(agent(options.node_id.as_ref()))
             .with_push_listen_addr_updates(true);
         let ping = ping::Config::new().with_interval(PING_INTERVAL).with_timeout(PING_TIMEOUT);
         let relay = || relay::Behaviour::new(peer, relay_config(&options.limits.relay));
@@ -64,6 +64,19 @@ impl Behaviour {
             autonat: autonat::Behaviour::new(peer, autonat::Config::default()),
         })
     }
+}
+
+/// How a node is named in identify: `arknet/0.1.0 (ark-kitchen-x7f3qa)`.
+fn agent(node_id: Option<&NodeId>) -> String {
+    let program = concat!("arknet/", env!("CARGO_PKG_VERSION"));
+    node_id.map_or_else(|| program.to_owned(), |node_id| format!("{program} ({node_id})"))
+}
+
+/// What a peer calls itself, from its name in identify.
+pub(crate) fn node_id_of(agent: &str) -> Option<NodeId> {
+    let (program, rest) = agent.split_once(" (")?;
+    let name = rest.strip_suffix(')').filter(|_| program.starts_with("arknet/"))?;
+    NodeId::new(name).ok()
 }
 
 fn connection_limits(limits: &MeshLimits) -> ConnectionLimits {
@@ -95,5 +108,20 @@ fn relay_config(limits: &RelayLimits) -> relay::Config {
         max_circuit_duration: limits.circuit_duration_max,
         max_circuit_bytes: limits.circuit_bytes_max,
         ..relay::Config::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_called_what_it_calls_itself() {
+        let node_id = NodeId::new("ark-kitchen.1").unwrap();
+        assert_eq!(node_id_of(&agent(Some(&node_id))), Some(node_id));
+        assert_eq!(node_id_of(&agent(None)), None);
+        for other in ["", "arknet/1 (a b)", "arknet/1 ()", "arknet/1 (a", "rust (a)", " (a)"] {
+            assert_eq!(node_id_of(other), None, "{other:?}");
+        }
     }
 }

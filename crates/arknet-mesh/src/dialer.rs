@@ -26,6 +26,8 @@ enum Why {
     Once,
     /// The peer has an offer.
     Offer,
+    /// Somebody chose the peer.
+    Kept,
     /// The peer is a seed.
     Seed,
 }
@@ -49,7 +51,10 @@ pub(crate) enum Failed {
 struct Target {
     why: Why,
     addresses: Vec<Multiaddr>,
+    /// Where a peer that somebody chose is, as they say.
+    chosen: Vec<Multiaddr>,
     sequence: u64,
+    news: u64,
     backoff: Backoff,
     state: State,
 }
@@ -99,6 +104,35 @@ impl Dialer {
         target.dial_now(now);
     }
 
+    /// Keeps connections to these peers and to no others of this kind. Each comes with its
+    /// addresses, and a number that rises when a dial is worth it whatever went wrong earlier.
+    /// Whether any peer is kept no more; one that has an offer is to be told again as such.
+    pub(crate) fn keep(
+        &mut self,
+        chosen: Vec<(PeerId, Vec<Multiaddr>, u64)>,
+        now: Instant,
+    ) -> bool {
+        let before = self.targets.len();
+        self.targets.retain(|peer, target| {
+            target.why != Why::Kept || chosen.iter().any(|(kept, ..)| kept == peer)
+        });
+        let has_left = self.targets.len() < before;
+        for (peer, addresses, news) in chosen {
+            let target = self.target(peer, Why::Kept, now);
+            if target.chosen == addresses && target.news == news {
+                continue;
+            }
+            let is_fresh = news > target.news || target.chosen.is_empty();
+            target.chosen = addresses;
+            target.news = news;
+            if is_fresh {
+                target.backoff.succeed();
+                target.dial_now(now);
+            }
+        }
+        has_left
+    }
+
     /// Dials a peer that somebody needs now.
     pub(crate) fn once(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, now: Instant) {
         let target = self.target(peer, Why::Once, now);
@@ -119,14 +153,14 @@ impl Dialer {
         self.targets.get(peer).is_some_and(|target| target.why == Why::Seed)
     }
 
-    /// Whether a connection to this peer is kept for its offer, or as a seed.
+    /// Whether a connection to this peer is kept: for its offer, by somebody's choice, or as a seed.
     pub(crate) fn is_kept(&self, peer: &PeerId) -> bool {
         self.targets.get(peer).is_some_and(|target| target.why > Why::Once)
     }
 
     /// The addresses known of a peer.
-    pub(crate) fn addresses(&self, peer: &PeerId) -> &[Multiaddr] {
-        self.targets.get(peer).map_or(&[], |target| &target.addresses)
+    pub(crate) fn addresses(&self, peer: &PeerId) -> Vec<Multiaddr> {
+        self.targets.get(peer).map(Target::all).unwrap_or_default()
     }
 
     /// A connection stands, whoever opened it.
@@ -189,7 +223,9 @@ impl Dialer {
         let target = self.targets.entry(peer).or_insert_with(|| Target {
             why,
             addresses: vec![],
+            chosen: vec![],
             sequence: 0,
+            news: 0,
             backoff: Backoff::new(BACKOFF_MS.0, BACKOFF_MS.1),
             state: State::Waiting { until: now },
         });
@@ -199,6 +235,13 @@ impl Dialer {
 }
 
 impl Target {
+    /// All addresses, those that somebody chose first.
+    fn all(&self) -> Vec<Multiaddr> {
+        let mut all = self.chosen.clone();
+        all.extend(self.addresses.iter().filter(|one| !self.chosen.contains(one)).cloned());
+        all
+    }
+
     /// Seeds keep what was configured; of others the newest word counts.
     fn learn(&mut self, addresses: Vec<Multiaddr>) {
         if addresses.is_empty() {
@@ -218,12 +261,13 @@ impl Target {
     /// Tries all addresses from now on, whatever is still being tried: a dial to where a peer was
     /// before its restart may take seconds to fail.
     fn dial_now(&mut self, now: Instant) {
+        let all = self.all();
         match &mut self.state {
             State::Connected => {}
             State::Waiting { until } => *until = now,
             State::Dialing { stages: rest, in_flight, next_at } => {
                 if *in_flight < IN_FLIGHT_MAX {
-                    *rest = stages(&self.addresses);
+                    *rest = stages(&all);
                     *next_at = now;
                 }
             }
@@ -234,7 +278,7 @@ impl Target {
         if let State::Waiting { until } = self.state
             && until <= now
         {
-            let stages = stages(&self.addresses);
+            let stages = stages(&self.all());
             if stages.is_empty() {
                 // Nowhere to dial: wait until it comes to us or says where it is.
                 self.state = State::Waiting { until: now + Duration::from_millis(BACKOFF_MS.1) };

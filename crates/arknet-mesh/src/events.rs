@@ -11,9 +11,10 @@ use libp2p::{
 
 use crate::{
     addresses,
-    behaviour::{BehaviourEvent, KAD},
+    behaviour::{BehaviourEvent, KAD, node_id_of},
     exchange,
     limits::EXCHANGES_ASKED_MAX,
+    mesh::ProbeError,
     offers::Offers,
     relays::HOP,
     swarm_loop::SwarmLoop,
@@ -44,6 +45,9 @@ impl SwarmLoop {
                 self.closed(peer_id, connection_id, num_established == 0, failed);
             }
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                if let Some(reply) = self.probes.remove(&connection_id) {
+                    let _ = reply.send(Err(ProbeError::of(&error)));
+                }
                 if let Some(peer) = self.dials.remove(&connection_id) {
                     self.dial_failed(peer, &error);
                     self.wake();
@@ -73,6 +77,9 @@ impl SwarmLoop {
         is_first: bool,
     ) {
         self.dials.remove(&id);
+        if let Some(reply) = self.probes.remove(&id) {
+            let _ = reply.send(addresses::public_key(&peer).ok_or(ProbeError::Nobody));
+        }
         let address = endpoint.get_remote_address().clone();
         tracing::debug!(%peer, %address, dialed = endpoint.is_dialer(), "connected");
         let relayed = endpoint.is_relayed();
@@ -189,6 +196,7 @@ impl SwarmLoop {
     }
 
     fn identified(&mut self, peer: PeerId, info: identify::Info) {
+        self.connections.named(&peer, node_id_of(&info.agent_version));
         if info.protocols.contains(&KAD) {
             let known = addresses::dialable_of(info.listen_addrs, &peer, &self.listening);
             for address in known.into_iter().take(IDENTIFIED_ADDRESSES_MAX) {

@@ -34,7 +34,7 @@ mod yamux_upgrade;
 pub use libp2p::{Multiaddr, PeerId};
 
 pub use limits::{MeshLimits, RelayLimits};
-pub use mesh::{Inbound, Mesh, MeshError, OpenError, StreamStats, start};
+pub use mesh::{Inbound, Kept, Mesh, MeshError, OpenError, ProbeError, StreamStats, start};
 pub use offers::Offers;
 pub use options::{MeshOptions, RelayReserve};
 pub use status::PeerStatus;

@@ -118,6 +118,10 @@ pub(crate) const QUIC_IDLE_MS_MAX: u32 = 6_000;
 pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// A connection that does not answer a ping in this time is closed.
 pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Dials to addresses whose peer is not known.
+pub(crate) const PROBES_MAX: usize = 32;
+/// Peers to which connections are kept because somebody chose them.
+pub(crate) const KEPT_MAX: usize = 1024;
 /// How long a dial to one kind of address goes on before the next kind is tried beside it.
 pub(crate) const DIAL_STAGE: Duration = Duration::from_millis(300);
 /// Addresses of one peer that are dialled.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use arknet_types::{Offer, PublicKey};
-use libp2p::{Multiaddr, TransportError, identity::Keypair};
+use libp2p::{Multiaddr, TransportError, identity::Keypair, multiaddr::Protocol, swarm::DialError};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::timeout,
@@ -83,6 +83,44 @@ pub enum OpenError {
     ShutDown,
 }
 
+/// Why nobody was found at an address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProbeError {
+    /// Nothing there completes a handshake.
+    #[error("no node answers there")]
+    Nobody,
+    /// This node answers there.
+    #[error("the address is this node's own")]
+    Own,
+    /// Too many addresses are being tried.
+    #[error("too many addresses are being tried")]
+    Crowded,
+    /// The mesh is shut down.
+    #[error("the mesh is shut down")]
+    ShutDown,
+}
+
+impl ProbeError {
+    pub(crate) const fn of(error: &DialError) -> Self {
+        match error {
+            DialError::LocalPeerId { .. } => Self::Own,
+            _ => Self::Nobody,
+        }
+    }
+}
+
+/// A peer to which a connection is kept.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Kept {
+    /// The peer.
+    pub peer: PublicKey,
+    /// Where it can be dialled, the best first.
+    pub addresses: Vec<Multiaddr>,
+    /// Rises when a dial is worth it whatever went wrong earlier.
+    pub news: u64,
+}
+
 /// How many request streams others hold open here.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct StreamStats {
@@ -103,6 +141,7 @@ pub struct Mesh {
     connections: Connections,
     commands: mpsc::Sender<Command>,
     addresses: watch::Receiver<Vec<Multiaddr>>,
+    listening: watch::Receiver<Vec<Multiaddr>>,
     tasks: TaskTracker,
     closing: CancellationToken,
 }
@@ -131,9 +170,14 @@ pub fn start(options: MeshOptions) -> Result<(Mesh, Inbound), MeshError> {
         StreamsBehaviour::new(&options);
     let mut swarm = transport::build(&options, keypair, behaviour)?;
     for address in &options.listen {
-        swarm
-            .listen_on(address.clone())
-            .map_err(|source| MeshError::Listen { address: address.clone(), source })?;
+        match swarm.listen_on(address.clone()) {
+            Ok(_) => {}
+            // All addresses of a kind that this machine has none of.
+            Err(TransportError::Other(error)) if is_any_ip6(address) && lacks_ip6(&error) => {
+                tracing::info!(%address, "this machine has no IPv6");
+            }
+            Err(source) => return Err(MeshError::Listen { address: address.clone(), source }),
+        }
     }
     for address in &options.external {
         swarm.add_external_address(address.clone());
@@ -143,13 +187,14 @@ pub fn start(options: MeshOptions) -> Result<(Mesh, Inbound), MeshError> {
     let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
     let (commands, from_users) = mpsc::channel(COMMANDS_MAX);
     let (addresses, watched) = watch::channel(Vec::new());
+    let (listened, listening) = watch::channel(Vec::new());
     let driver = SwarmLoop::new(
         swarm,
         &options,
         offers.clone(),
         lanes.clone(),
         connections.clone(),
-        addresses,
+        (addresses, listened),
         tasks.clone(),
         closing.clone(),
     )?;
@@ -164,10 +209,25 @@ pub fn start(options: MeshOptions) -> Result<(Mesh, Inbound), MeshError> {
         connections,
         commands,
         addresses: watched,
+        listening,
         tasks,
         closing,
     };
     Ok((mesh, Inbound(requests)))
+}
+
+fn is_any_ip6(address: &Multiaddr) -> bool {
+    matches!(address.iter().next(), Some(Protocol::Ip6(ip)) if ip.is_unspecified())
+}
+
+fn lacks_ip6(error: &std::io::Error) -> bool {
+    // Address family not supported (by a kernel without IPv6), address not available (where it is
+    // switched off). The transports wrap what the system says.
+    use std::io::ErrorKind;
+    let text = error.to_string();
+    matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::AddrNotAvailable)
+        || text.contains("Address family not supported")
+        || text.contains("Cannot assign requested address")
 }
 
 impl Mesh {
@@ -187,6 +247,13 @@ impl Mesh {
     #[must_use]
     pub fn connected(&self) -> Vec<PeerStatus> {
         self.connections.list()
+    }
+
+    /// Counts peers that come, go or say what they are called; wait on it, then look at
+    /// [`Mesh::connected`].
+    #[must_use]
+    pub fn connected_changed(&self) -> watch::Receiver<u64> {
+        self.connections.changed()
     }
 
     /// What others hold open here.
@@ -211,6 +278,41 @@ impl Mesh {
     #[must_use]
     pub fn addresses_changed(&self) -> watch::Receiver<Vec<Multiaddr>> {
         self.addresses.clone()
+    }
+
+    /// Follows the addresses of this machine on which the mesh listens, all of them.
+    #[must_use]
+    pub fn listening_changed(&self) -> watch::Receiver<Vec<Multiaddr>> {
+        self.listening.clone()
+    }
+
+    /// Keeps connections to these peers, and no longer to those that were named before and are not
+    /// now: dials them, again when they are lost, and lets no idle connection to them close.
+    pub async fn keep(&self, peers: Vec<Kept>) {
+        // Nothing is kept by a mesh that is shut down.
+        let _ = self.commands.send(Command::Keep { peers }).await;
+    }
+
+    /// Connects to a peer once, at these addresses, where it is not connected yet. May be
+    /// cancelled.
+    pub async fn connect(&self, peer: PublicKey, addresses: &[Multiaddr]) -> Result<(), OpenError> {
+        if peer == self.peer {
+            return Err(OpenError::Own);
+        }
+        let dial = timeout(self.open_timeout, self.dial(peer, addresses));
+        dial.await.unwrap_or(Err(OpenError::Timeout))
+    }
+
+    /// Finds out who answers at an address that says nothing of a peer: the handshake proves the
+    /// key. The connection stays for a while. May be cancelled.
+    pub async fn probe(&self, address: Multiaddr) -> Result<PublicKey, ProbeError> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Probe { address, reply };
+        self.commands.send(command).await.map_err(|_| ProbeError::ShutDown)?;
+        match timeout(self.open_timeout, answer).await {
+            Ok(answer) => answer.unwrap_or(Err(ProbeError::ShutDown)),
+            Err(_) => Err(ProbeError::Nobody),
+        }
     }
 
     /// A stream for one request to a peer. Takes one that was negotiated ahead, else negotiates one,

@@ -1,4 +1,4 @@
-use arknet_types::{KeyPair, NetworkId};
+use arknet_types::{KeyPair, NetworkId, NodeId};
 use libp2p::Multiaddr;
 
 use crate::limits::MeshLimits;
@@ -23,6 +23,8 @@ pub struct MeshOptions {
     pub key: KeyPair,
     /// The network whose offers count.
     pub network: NetworkId,
+    /// What this node calls itself towards those it is connected to.
+    pub node_id: Option<NodeId>,
     /// Where to listen; nowhere for a pure client.
     pub listen: Vec<Multiaddr>,
     /// Addresses at which the operator says this node can be reached.
@@ -46,6 +48,7 @@ impl MeshOptions {
         Self {
             key,
             network,
+            node_id: None,
             listen: vec![],
             external: vec![],
             seeds: vec![],

@@ -27,8 +27,8 @@ use crate::{
     behaviour::Behaviour,
     dialer::{Dial, Dialer, Failed},
     gossip::Gossip,
-    limits::{CLOSE_TIMEOUT, DIAL_WAITERS_MAX, FLUSH_TIME},
-    mesh::{MeshError, OpenError},
+    limits::{CLOSE_TIMEOUT, DIAL_WAITERS_MAX, FLUSH_TIME, KEPT_MAX, PROBES_MAX},
+    mesh::{Kept, MeshError, OpenError, ProbeError},
     offers::Offers,
     options::MeshOptions,
     relays::Relays,
@@ -46,6 +46,10 @@ pub(crate) enum Command {
     },
     /// Publish our offer.
     Publish { reply: oneshot::Sender<()> },
+    /// Keep connections to these peers.
+    Keep { peers: Vec<Kept> },
+    /// Find out who answers at an address.
+    Probe { address: Multiaddr, reply: oneshot::Sender<Result<PublicKey, ProbeError>> },
 }
 
 /// The swarm and what is decided about it.
@@ -56,6 +60,8 @@ pub(crate) struct SwarmLoop {
     pub(super) connections: Connections,
     pub(super) dialer: Dialer,
     pub(super) dials: HashMap<ConnectionId, PeerId>,
+    /// Dials to addresses whose peer is not known.
+    pub(super) probes: HashMap<ConnectionId, oneshot::Sender<Result<PublicKey, ProbeError>>>,
     pub(super) waiting: HashMap<PeerId, Vec<oneshot::Sender<Result<(), OpenError>>>>,
     pub(super) gossip: Gossip,
     pub(super) relays: Relays,
@@ -68,6 +74,7 @@ pub(crate) struct SwarmLoop {
     /// depend on them: relays hand them out with each reservation.
     pub(super) trusts_own_addresses: bool,
     pub(super) announced: watch::Sender<Vec<Multiaddr>>,
+    pub(super) listened: watch::Sender<Vec<Multiaddr>>,
     pub(super) exchanges: TaskTracker,
     pub(super) tasks: TaskTracker,
     pub(super) closing: CancellationToken,
@@ -84,7 +91,7 @@ impl SwarmLoop {
         offers: Offers,
         lanes: Lanes,
         connections: Connections,
-        announced: watch::Sender<Vec<Multiaddr>>,
+        (announced, listened): (watch::Sender<Vec<Multiaddr>>, watch::Sender<Vec<Multiaddr>>),
         tasks: TaskTracker,
         closing: CancellationToken,
     ) -> Result<Self, MeshError> {
@@ -110,6 +117,7 @@ impl SwarmLoop {
             connections,
             dialer,
             dials: HashMap::new(),
+            probes: HashMap::new(),
             waiting: HashMap::new(),
             relays: Relays::new(options),
             serving: HashSet::new(),
@@ -118,6 +126,7 @@ impl SwarmLoop {
             external: external.map(|address| addresses::split_peer(address).0).collect(),
             trusts_own_addresses: options.relay_server && options.external.is_empty(),
             announced,
+            listened,
             exchanges: TaskTracker::new(),
             tasks,
             closing,
@@ -167,8 +176,46 @@ impl SwarmLoop {
                 self.gossip.publish(&mut self.swarm.behaviour_mut().gossip, now);
                 let _ = reply.send(());
             }
+            Command::Keep { peers } => self.keep(peers),
+            Command::Probe { address, reply } => self.probe(address, reply),
         }
         self.wake();
+    }
+
+    fn keep(&mut self, peers: Vec<Kept>) {
+        let now = Instant::now();
+        let known = peers.into_iter().take(KEPT_MAX).map(|Kept { peer, addresses, news }| {
+            let peer = addresses::peer_id(&peer);
+            (peer, addresses::dialable_of(addresses, &peer, &self.listening), news)
+        });
+        let known: Vec<_> = known.filter(|(peer, ..)| peer != self.swarm.local_peer_id()).collect();
+        let kept: Vec<_> = known.iter().map(|(peer, ..)| *peer).collect();
+        if self.dialer.keep(known, now) {
+            self.plan();
+        }
+        for peer in kept.iter().filter(|peer| self.swarm.is_connected(peer)) {
+            self.dialer.connected(peer);
+        }
+        self.tend_lanes(now);
+    }
+
+    fn probe(&mut self, address: Multiaddr, reply: oneshot::Sender<Result<PublicKey, ProbeError>>) {
+        self.probes.retain(|_, reply| !reply.is_closed());
+        if self.probes.len() >= PROBES_MAX {
+            let _ = reply.send(Err(ProbeError::Crowded));
+            return;
+        }
+        let is_own = self.listening.contains(&address);
+        if is_own || addresses::route(&address).is_none() {
+            let _ = reply.send(Err(if is_own { ProbeError::Own } else { ProbeError::Nobody }));
+            return;
+        }
+        let options = DialOpts::unknown_peer_id().address(address).build();
+        let id = options.connection_id();
+        match self.swarm.dial(options) {
+            Ok(()) => drop(self.probes.insert(id, reply)),
+            Err(error) => drop(reply.send(Err(ProbeError::of(&error)))),
+        }
     }
 
     fn connect(
@@ -327,14 +374,18 @@ impl SwarmLoop {
 
     /// Tells who follows our addresses what they are now.
     pub(super) fn announce(&mut self) {
-        let confirmed = self.swarm.external_addresses().cloned();
-        let external: Vec<_> = self.external.iter().cloned().chain(confirmed).collect();
-        let addresses = addresses::announced(&external, &self.listening);
-        self.announced.send_if_modified(|known| {
+        let direct = self.listening.iter().filter(|address| !addresses::is_relayed(address));
+        let direct: Vec<_> = direct.cloned().collect();
+        let set = |known: &mut Vec<Multiaddr>, addresses: Vec<Multiaddr>| {
             let changed = *known != addresses;
             *known = addresses;
             changed
-        });
+        };
+        self.listened.send_if_modified(|known| set(known, direct));
+        let confirmed = self.swarm.external_addresses().cloned();
+        let external: Vec<_> = self.external.iter().cloned().chain(confirmed).collect();
+        let addresses = addresses::announced(&external, &self.listening);
+        self.announced.send_if_modified(|known| set(known, addresses));
     }
 
     /// The order of closing: what was published leaves, connections close, everything is dropped.

@@ -30,7 +30,7 @@ pub use peers::{
 };
 pub(crate) use token::Token;
 
-use crate::{Config, approvals::Approvals, scrape::Scrape, serving::Serving, sightings::Sightings};
+use crate::{Config, approvals::Approvals, discovery::Discovery, scrape::Scrape, serving::Serving};
 
 /// What a node says of itself.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -114,7 +114,7 @@ pub(crate) struct Admin {
     pub(crate) started: Instant,
     pub(crate) node_id: NodeId,
     pub(crate) approvals: Approvals,
-    pub(crate) sightings: Arc<dyn Sightings>,
+    pub(crate) discovery: Discovery,
     pub(crate) config: Config,
     pub(crate) network: String,
     pub(crate) gateway: Option<SocketAddr>,

@@ -12,6 +12,8 @@ use arknet_provider::upstream::UpstreamOptions;
 use arknet_types::{Atoms, ModelName, NetworkId, NodeId, Profile};
 use serde::{Deserialize, Serialize};
 
+use crate::discovery::{self, ProbeTarget};
+
 /// The file name of the configuration in the data directory.
 pub const FILE_NAME: &str = "arknet.toml";
 
@@ -110,12 +112,19 @@ pub struct MeshSection {
 }
 
 /// The section `[grid]`.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Grid {
-    /// What this node calls itself; its host's name and the end of its peer id when not given.
+    /// What this node calls itself; made of the host's name and the peer key when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_id: Option<NodeId>,
+    /// Look for nodes on the local network by multicast DNS, and be found by them.
+    pub mdns: bool,
+    /// Peers to look for at known places: multiaddrs, with or without `/p2p/` and the peer id.
+    pub peers: Vec<String>,
+    /// Addresses behind tunnels in which to look for nodes, beside those that WireGuard's
+    /// interfaces allow: `10.0.0.5`, `10.0.0.5:26656`, `10.0.0.0/28`, `fd00::5` (256 at most).
+    pub probe: Vec<String>,
     /// The file of approved peers; `approved_peers.json` in the data directory when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approved_peers: Option<PathBuf>,
@@ -251,8 +260,19 @@ impl Default for Config {
 
 impl Default for MeshSection {
     fn default() -> Self {
-        let listen = ["/ip4/0.0.0.0/tcp/26656", "/ip4/0.0.0.0/udp/26656/quic-v1"];
+        let listen = [
+            "/ip4/0.0.0.0/tcp/26656",
+            "/ip4/0.0.0.0/udp/26656/quic-v1",
+            "/ip6/::/tcp/26656",
+            "/ip6/::/udp/26656/quic-v1",
+        ];
         Self { listen: listen.map(Into::into).into(), external: vec![], seeds: None, network: None }
+    }
+}
+
+impl Default for Grid {
+    fn default() -> Self {
+        Self { node_id: None, mdns: true, peers: vec![], probe: vec![], approved_peers: None }
     }
 }
 
@@ -349,6 +369,22 @@ pub enum ConfigError {
     /// Keys cannot be needed and not needed.
     #[error("gateway.require_key and gateway.danger_no_keys contradict each other")]
     Keys,
+    /// Not the address of a peer.
+    #[error(
+        "grid.peers: {text} is not of the form /ip4/192.168.1.2/tcp/26656, with or without /p2p/12D3Koo.."
+    )]
+    GridPeer {
+        /// The text.
+        text: String,
+    },
+    /// Nothing that can be searched.
+    #[error(
+        "grid.probe: {text} is neither an address nor a network of up to 256, such as 10.0.0.0/24"
+    )]
+    GridProbe {
+        /// The text.
+        text: String,
+    },
     /// A value out of its bounds.
     #[error("{key} must lie between {low} and {high}")]
     Range {
@@ -424,6 +460,16 @@ impl Config {
             let name = upstream.name.clone();
             if !names.insert(&upstream.name) {
                 return Err(ConfigError::UpstreamTwice { name });
+            }
+        }
+        for text in &self.grid.peers {
+            if !discovery::is_peer_address(text) {
+                return Err(ConfigError::GridPeer { text: text.clone() });
+            }
+        }
+        for text in &self.grid.probe {
+            if text.parse::<ProbeTarget>().is_err() {
+                return Err(ConfigError::GridProbe { text: text.clone() });
             }
         }
         if self.gateway.require_key && self.gateway.danger_no_keys {
@@ -527,6 +573,9 @@ mod tests {
             ("[compute]\nqueue_max = 65537", "between 0 and 65536"),
             ("[compute]\nallow_peers = [\"bob\"]", "arknet peers approve"),
             ("[compute]\nmodels = [\"a b\"]", "may not contain"),
+            ("[grid]\npeers = [\"10.0.0.5\"]", "10.0.0.5 is not of the form"),
+            ("[grid]\npeers = [\"/ip4/10.0.0.5/tcp/1/p2p/bob\"]", "bob is not of the form"),
+            ("[grid]\nprobe = [\"10.0.0.0/8\"]", "neither an address nor a network"),
         ] {
             let error = load(text).unwrap_err().to_string();
             assert!(error.contains(words), "{text:?}: {error}");

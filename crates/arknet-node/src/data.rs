@@ -8,6 +8,7 @@ use std::{
 };
 
 use arknet_sdk::{home, keyfile};
+use arknet_types::PublicKey;
 use serde::{Deserialize, Serialize};
 
 use crate::{keys::KeyFile, secrets::SecretStore};
@@ -54,6 +55,13 @@ pub struct RunningNode {
     pub gateway: Option<SocketAddr>,
     /// Its node API.
     pub admin: SocketAddr,
+}
+
+impl RunningNode {
+    /// A node in this process.
+    pub(crate) fn this(peer: PublicKey, gateway: Option<SocketAddr>, admin: SocketAddr) -> Self {
+        Self { pid: std::process::id(), peer: peer.to_string(), gateway, admin }
+    }
 }
 
 /// Held while a node runs; another node on the same directory is refused.
@@ -144,6 +152,12 @@ impl DataDir {
     #[must_use]
     pub fn models(&self) -> PathBuf {
         self.root.join("models")
+    }
+
+    /// The directory of tunnels.
+    #[must_use]
+    pub fn vpn(&self) -> PathBuf {
+        self.root.join("vpn")
     }
 
     /// Takes the directory for a node.

@@ -9,6 +9,7 @@ pub mod admin;
 pub mod approvals;
 pub mod config;
 pub mod data;
+pub mod discovery;
 mod dispatch;
 mod download;
 mod engines;
@@ -27,7 +28,6 @@ mod queue;
 mod scrape;
 pub mod secrets;
 pub mod serving;
-pub mod sightings;
 
 pub use admin::{
     ApproveAnswer, ApprovedPeer, DiscoveredPeer, GridStatus, PeerList, PeerReport, PendingPeer,
@@ -36,6 +36,7 @@ pub use admin::{
 pub use approvals::{Approvals, PeerEntry};
 pub use config::{Config, ConfigError, Overrides, Role};
 pub use data::{DataDir, DataError, RunningNode};
+pub use discovery::Discovery;
 pub use download::{Download, DownloadError};
 pub use engines::{ENGINE_ARGUMENT, EngineError, run_engine};
 pub use keys::{KeyFile, KeyRecord, KeysError, NewKey};
@@ -43,4 +44,3 @@ pub use metrics::metrics_page;
 pub use models::{ModelEntry, ModelStore, ModelsError};
 pub use node::{Node, NodeError, serve_locally};
 pub use secrets::{SecretError, SecretStore};
-pub use sightings::{Sighting, Sightings, Source};

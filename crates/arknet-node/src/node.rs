@@ -30,6 +30,7 @@ use crate::{
     admin::{self, Admin, Guard, Token},
     approvals::Approvals,
     data::DataLock,
+    discovery::{self, Discovery, Finding},
     dispatch::{NodeDispatch, NodeObserver},
     engines::{EngineError, Engines},
     files::ModelFiles,
@@ -44,7 +45,6 @@ use crate::{
     scrape::Scrape,
     secrets::SecretError,
     serving::{Serving, ServingOptions, Source},
-    sightings::MeshSightings,
 };
 
 /// A gateway opens a session a day, each with the day's cap.
@@ -176,12 +176,7 @@ impl Node {
         lock: DataLock,
     ) -> Result<Self, NodeError> {
         let key = keyfile::load_or_create(&data.peer_key())?;
-        let seed_file = seeds::load(Some(data.root()))?;
-        let network = config.mesh.network.clone().unwrap_or(seed_file.chain_id);
-        let seed_texts =
-            config.mesh.seeds.clone().unwrap_or_else(|| {
-                seed_file.seeds.into_iter().map(|seed| seed.multiaddr).collect()
-            });
+        let (network, seed_texts) = network(data, &config)?;
         // The ports first: they are what most often stands in the way.
         let admin_listener = listen(config.admin.listen, "--admin").await?;
         let gateway_listener = gateway_listener(&config).await?;
@@ -191,22 +186,23 @@ impl Node {
         grant_usage::load(&data.grant_usage(), &gate)?;
         let approvals = open_approvals(data, &config, &gate);
         let serving = serving(data, &config, gate, providers, (horizon, metrics.clone()))?;
-        let (mesh, inbound) = start_mesh(&config, &key, &network, &seed_texts)?;
+        let node_id = node_id(&config, &key);
+        let (mesh, inbound) = start_mesh(&config, &key, &node_id, &network, &seed_texts)?;
         let stop = CancellationToken::new();
         let mut parts = JoinSet::new();
         spawn_serving(&mut parts, &serving, inbound);
         let usage = grant_usage::keep(data.grant_usage(), approvals.gate().clone(), stop.clone());
         spawn(&mut parts, "usage of peers", usage);
         spawn(&mut parts, "approved peers", approvals.clone().follow(stop.clone()));
-        let sightings = MeshSightings::new(mesh.clone());
-        spawn(&mut parts, "sightings", Arc::clone(&sightings).follow(stop.clone()));
-        let node_id = node_id(&config, &key);
         let scrape = Arc::new(Scrape {
             metrics,
             serving: serving.clone(),
             engines: engines.clone(),
             mesh: mesh.clone(),
         });
+        let finding = Finding { data, key: &key, node_id: node_id.clone(), config: &config };
+        let (discovery, finding) = finding.run(&mesh, &serving, &approvals, stop.clone());
+        spawn(&mut parts, "discovery", finding);
         let publisher = Publisher {
             key,
             network: network.clone(),
@@ -216,25 +212,16 @@ impl Node {
         };
         spawn(&mut parts, "publisher", publisher.run(stop.clone()));
         spawn_following(&mut parts, &serving, engines.as_ref(), &stop);
-        let mut gateway = None;
-        if let Some(listener) = gateway_listener {
-            gateway = listener.local_addr().ok();
-            let session = Sessions { data, config: &config, network: &network };
-            let client = Client::over(mesh.clone(), session.open()?);
-            let door = Door { data, config: &config, stop: &stop, scrape: &scrape };
-            door.spawn(&mut parts, listener, &client)?;
-            spawn(&mut parts, "sessions", session.keep_fresh(client, stop.clone())?);
-        }
+        let door = Door { data, config: &config, stop: &stop, scrape: &scrape };
+        let gateway = door.open(&mut parts, gateway_listener, &network)?;
         let grace = Duration::from_millis(config.shutdown_grace_ms);
         let admin_address = admin_listener.local_addr().unwrap_or(config.admin.listen);
-        let token = Token::load_or_create(&data.admin_token())
-            .map_err(|source| DataError::Io { path: data.admin_token(), source })?;
-        let guard = Guard::new(admin_address.ip(), &config.admin.allowed_hosts, token);
+        let guard = guard(data, &config, admin_address)?;
         let admin = Arc::new(Admin {
             started: Instant::now(),
             node_id,
             approvals,
-            sightings,
+            discovery,
             network: network.to_string(),
             gateway,
             mesh: mesh.clone(),
@@ -244,12 +231,7 @@ impl Node {
         });
         let api = admin::serve(admin_listener, Arc::clone(&admin), guard, stop.clone());
         spawn(&mut parts, "node API", async { drop(api.await) });
-        data.announce(&RunningNode {
-            pid: std::process::id(),
-            peer: mesh.peer().to_string(),
-            gateway,
-            admin: admin_address,
-        })?;
+        data.announce(&RunningNode::this(mesh.peer(), gateway, admin_address))?;
         Ok(Self { admin, admin_address, parts, mesh, serving, engines, grace, stop, _lock: lock })
     }
 
@@ -263,6 +245,12 @@ impl Node {
     #[must_use]
     pub const fn admin_address(&self) -> SocketAddr {
         self.admin_address
+    }
+
+    /// Who was found, by whatever way.
+    #[must_use]
+    pub fn discovery(&self) -> &Discovery {
+        &self.admin.discovery
     }
 
     /// Waits until it can be reached somewhere, so that what is shown to a person is complete.
@@ -328,6 +316,13 @@ fn node_id(config: &Config, key: &KeyPair) -> NodeId {
         NodeId::of(&system.nodename().to_string_lossy(), &key.public())
     };
     config.grid.node_id.clone().unwrap_or_else(of_host)
+}
+
+/// Who may use the node API.
+fn guard(data: &DataDir, config: &Config, listening: SocketAddr) -> Result<Guard, NodeError> {
+    let token = Token::load_or_create(&data.admin_token())
+        .map_err(|source| DataError::Io { path: data.admin_token(), source })?;
+    Ok(Guard::new(listening.ip(), &config.admin.allowed_hosts, token))
 }
 
 fn gate(config: &Config, key: &KeyPair, network: &NetworkId, horizon: &HorizonStore) -> Gate {
@@ -407,6 +402,22 @@ struct Door<'a> {
 }
 
 impl Door<'_> {
+    /// Opens the gateway where it listens, with a session that stays fresh; where that is.
+    fn open(
+        &self,
+        parts: &mut JoinSet<&'static str>,
+        listener: Option<TcpListener>,
+        network: &NetworkId,
+    ) -> Result<Option<SocketAddr>, NodeError> {
+        let Some(listener) = listener else { return Ok(None) };
+        let address = listener.local_addr().ok();
+        let session = Sessions { data: self.data, config: self.config, network };
+        let client = Client::over(self.scrape.mesh.clone(), session.open()?);
+        self.spawn(parts, listener, &client)?;
+        spawn(parts, "sessions", session.keep_fresh(client, self.stop.clone())?);
+        Ok(address)
+    }
+
     fn spawn(
         &self,
         parts: &mut JoinSet<&'static str>,
@@ -485,13 +496,32 @@ fn serving(
     Ok(Serving::new(providers, options, horizon))
 }
 
+/// The network to be part of, and whom to connect to first.
+fn network(data: &DataDir, config: &Config) -> Result<(NetworkId, Vec<String>), NodeError> {
+    let file = seeds::load(Some(data.root()))?;
+    let compiled = || file.seeds.into_iter().map(|seed| seed.multiaddr).collect();
+    let seeds = config.mesh.seeds.clone().unwrap_or_else(compiled);
+    Ok((config.mesh.network.clone().unwrap_or(file.chain_id), seeds))
+}
+
 fn start_mesh(
     config: &Config,
     key: &KeyPair,
+    node_id: &NodeId,
     network: &NetworkId,
     seeds: &[String],
 ) -> Result<(Mesh, Inbound), NodeError> {
+    for address in &config.mesh.listen {
+        // The mesh shares its port with its own outgoing connections, so another node on the same
+        // port would go unnoticed, and each would get some of the other's connections.
+        discovery::check_port(address).map_err(|(address, source)| NodeError::Listen {
+            address,
+            flag: "--listen",
+            source,
+        })?;
+    }
     let mut options = MeshOptions::new(key.clone(), network.clone());
+    options.node_id = Some(node_id.clone());
     options.listen = parse_addresses(&config.mesh.listen)?;
     options.external = parse_addresses(&config.mesh.external)?;
     options.seeds = parse_seeds(seeds)?;

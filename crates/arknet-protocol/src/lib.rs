@@ -5,6 +5,8 @@
 //!
 //! - [`OfferTable`]: who serves what, as far as this node knows.
 //! - [`Router`]: which offer a request goes to, and which one next when that fails.
+//! - [`PeerBook`]: who was seen where, and whom to dial for that.
+//! - [`Probes`]: which addresses to try in search of a node, and when.
 //! - [`Grants`]: what approved peers may do.
 //! - [`Admission`]: the one gate every remote request passes.
 //! - [`Knocks`]: who was turned away there without being approved.
@@ -21,8 +23,11 @@ pub mod grants;
 mod horizon;
 mod keys;
 pub mod knocks;
+pub mod limits;
 mod meter;
 pub mod offers;
+pub mod peerbook;
+mod probes;
 pub mod routing;
 pub mod slots;
 
@@ -37,5 +42,7 @@ pub use keys::{KeyLimits, KeyMeter, KeyRefusal};
 pub use knocks::{Knock, Knocks};
 pub use meter::DayUse;
 pub use offers::{Inserted, OfferTable};
+pub use peerbook::{Known, Noticed, OfferDigest, PeerBook, Sighting, Source, Wanted};
+pub use probes::Probes;
 pub use routing::{Choice, Router};
 pub use slots::{Asker, Placement, SlotQueue, Ticket};

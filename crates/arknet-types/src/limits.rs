@@ -56,6 +56,8 @@ pub const DELEGATION_LIFETIME_MS_MAX: u64 = 30 * 24 * 3600 * 1000;
 pub const MODEL_NAME_BYTES_MAX: usize = 128;
 /// Bytes of a network id.
 pub const NETWORK_ID_BYTES_MAX: usize = 32;
+/// Bytes of the name a node gives itself: one label of DNS.
+pub const NODE_ID_BYTES_MAX: usize = 63;
 /// Messages in one chat request.
 pub const MESSAGES_MAX: usize = 4096;
 /// Stop sequences in one request.

@@ -3,10 +3,7 @@ use std::{fmt, io, str::FromStr};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{MODEL_NAME_BYTES_MAX, NETWORK_ID_BYTES_MAX};
-
-/// Bytes of the label a node gives itself.
-const NODE_ID_BYTES_MAX: usize = 64;
+use crate::limits::{MODEL_NAME_BYTES_MAX, NETWORK_ID_BYTES_MAX, NODE_ID_BYTES_MAX};
 
 /// Why a text is not a name.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -121,10 +118,10 @@ name!(
 );
 
 name!(
-    /// What a node calls itself: `ark-kitchen-3fq2ab`. A label for people; who a node is, its key
-    /// alone says.
+    /// What a node calls itself: `ark-kitchen-x7f3qa`. A label for people; who a node is, its peer
+    /// key alone says. It fits into one label of DNS.
     NodeId,
-    "a node_id",
+    "a node id",
     NODE_ID_BYTES_MAX,
     |c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
 );
@@ -235,14 +232,14 @@ mod tests {
             ("Kitchen.local", format!("ark-kitchen-{end}")),
             ("", format!("ark-{end}")),
             ("-a b\u{fc}_c-", format!("ark-abc-{end}")),
-            (&"x".repeat(300), format!("ark-{}-{end}", "x".repeat(52))),
+            (&"x".repeat(300), format!("ark-{}-{end}", "x".repeat(51))),
         ];
         for (host, expected) in cases {
             let id = NodeId::of(host, &peer);
             assert_eq!(id.as_str(), expected);
             assert_eq!(NodeId::new(expected), Ok(id));
         }
-        for bad in ["", "a b", "a/b", "<a>", "\u{e9}"] {
+        for bad in ["", "a b", "a/b", "<a>", "a(b)", "\u{e9}", &"a".repeat(64)] {
             assert!(NodeId::new(bad).is_err(), "{bad}");
         }
     }

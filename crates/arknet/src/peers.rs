@@ -64,7 +64,7 @@ fn discovered(node: &NodeApi, out: &Out) -> anyhow::Result<()> {
     let heads = ["NODE ID", "PEER", "FINGERPRINT", "FOUND BY", "APPROVED"];
     let rows = list.peers.iter().map(|peer| {
         let approved = if peer.approved { "yes" } else { "no" };
-        let sources = sources(&peer.sources);
+        let sources = or_dash(&peer.sources);
         let DiscoveredPeer { node_id, public_key, fingerprint, .. } = peer;
         vec![node_id.to_string(), public_key.clone(), fingerprint.clone(), sources, approved.into()]
     });
@@ -80,7 +80,7 @@ fn pending(node: &NodeApi, out: &Out) -> anyhow::Result<()> {
     let rows = list.peers.iter().map(|peer| {
         let PendingPeer { node_id, public_key, fingerprint, asked, asked_at, .. } = peer;
         let asked_at = asked_at.clone().unwrap_or_else(|| "-".into());
-        let (sources, asked) = (sources(&peer.sources), asked.to_string());
+        let (sources, asked) = (or_dash(&peer.sources), asked.to_string());
         vec![node_id.to_string(), public_key.clone(), fingerprint.clone(), sources, asked, asked_at]
     });
     out.result(&list, &rows_below(heads, rows))
@@ -290,13 +290,6 @@ fn rtt(ms: Option<f64>) -> String {
 
 fn or_dash(names: &[String]) -> String {
     if names.is_empty() { "-".into() } else { names.join(", ") }
-}
-
-fn sources(sources: &[arknet_node::Source]) -> String {
-    let names = sources
-        .iter()
-        .filter_map(|source| serde_json::to_value(source).ok()?.as_str().map(ToOwned::to_owned));
-    or_dash(&names.collect::<Vec<_>>())
 }
 
 fn rows_below<const N: usize>(heads: [&str; N], rows: impl Iterator<Item = Vec<String>>) -> String {

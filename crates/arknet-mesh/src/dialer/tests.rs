@@ -116,3 +116,37 @@ fn a_peer_without_addresses_is_not_dialled() {
     assert_eq!(dialer.poll(now), None);
     assert!(dialer.next_wakeup().unwrap() > now);
 }
+
+#[test]
+fn a_chosen_peer_is_dialled_until_it_is_chosen_no_more() {
+    let now = Instant::now();
+    let mut dialer = Dialer::new(7);
+    assert!(!dialer.keep(vec![(peer(1), vec![parse(TCP)], 1)], now));
+    assert_eq!(dialer.poll(now), dial(peer(1), TCP));
+    assert_eq!(dialer.failed(&peer(1), now), Failed::Unreachable);
+    assert_eq!(dialer.poll(now), None);
+    assert!(!dialer.keep(vec![(peer(1), vec![parse(TCP)], 1)], now));
+    assert_eq!(dialer.poll(now), None, "nothing new was said");
+    dialer.keep(vec![(peer(1), vec![parse(TCP)], 2)], now);
+    assert_eq!(dialer.poll(now), dial(peer(1), TCP), "it was seen again");
+    dialer.connected(&peer(1));
+    assert!(dialer.is_kept(&peer(1)));
+    dialer.disconnected(&peer(1), now);
+    assert!(dialer.poll(now).is_some());
+    dialer.seed(peer(2), parse(TCP), now);
+    assert!(dialer.keep(vec![], now));
+    assert!(!dialer.is_kept(&peer(1)) && dialer.is_kept(&peer(2)), "a seed stays one");
+}
+
+#[test]
+fn where_a_chosen_peer_is_comes_before_where_its_offer_says() {
+    let now = Instant::now();
+    let mut dialer = Dialer::new(7);
+    let other = "/ip4/5.6.7.8/tcp/1";
+    dialer.offer(peer(1), vec![parse(other)], 1, now);
+    dialer.keep(vec![(peer(1), vec![parse(TCP)], 1)], now);
+    dialer.offer(peer(1), vec![parse(other), parse(QUIC)], 2, now);
+    assert_eq!(dialer.addresses(&peer(1)), [parse(TCP), parse(other), parse(QUIC)]);
+    dialer.retain_offers(|_| false);
+    assert!(dialer.is_kept(&peer(1)));
+}

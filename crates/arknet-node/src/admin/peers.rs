@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use arknet_mesh::PeerStatus;
-use arknet_protocol::{Grant, Permissions};
+use arknet_protocol::{Grant, Known, Permissions};
 use arknet_types::{NodeId, PublicKey, Timestamp};
 use axum::{
     Json, Router,
@@ -21,7 +21,6 @@ use super::{
 use crate::{
     approvals::{ApprovalError, PeerEntry, Whom, name, read_key, read_permissions},
     moment,
-    sightings::{Sighting, Source},
 };
 
 /// A peer that was seen.
@@ -36,7 +35,7 @@ pub struct DiscoveredPeer {
     /// Where it is said to be.
     pub addresses: Vec<String>,
     /// How it was found.
-    pub sources: Vec<Source>,
+    pub sources: Vec<String>,
     /// When for the first time.
     pub first_seen: String,
     /// When for the last time.
@@ -57,7 +56,7 @@ pub struct PendingPeer {
     /// Where it is said to be.
     pub addresses: Vec<String>,
     /// How it was found.
-    pub sources: Vec<Source>,
+    pub sources: Vec<String>,
     /// How often it has asked and was turned away.
     pub asked: u64,
     /// When for the last time.
@@ -170,10 +169,7 @@ async fn approve(
         let words = "this is the key of this node itself";
         return Err(ApiError::new(StatusCode::BAD_REQUEST, "own_key", words));
     }
-    let label = || {
-        let seen = admin.sightings.all().into_iter().find(|one| one.peer == key);
-        admin.label(&key, seen.and_then(|one| one.node_id))
-    };
+    let label = || admin.label(&key, admin.discovery.get(&key).and_then(|seen| seen.node_id));
     let grant = Grant {
         node_id: node_id.unwrap_or_else(label),
         key,
@@ -231,6 +227,10 @@ impl From<ApprovalError> for ApiError {
     }
 }
 
+fn sources(seen: &Known) -> Vec<String> {
+    seen.sources.iter().map(|source| source.as_str().to_owned()).collect()
+}
+
 impl Admin {
     /// What a peer is called: as it is approved, as it says, or after its key.
     fn label(&self, key: &PublicKey, said: Option<NodeId>) -> NodeId {
@@ -240,18 +240,15 @@ impl Admin {
 
     fn discovered(&self) -> PeerList<DiscoveredPeer> {
         let grants = self.approvals.grants();
-        let peers = self.sightings.all().into_iter().map(|sighting| {
-            let Sighting { peer, node_id, addresses, sources, first_seen, last_seen } = sighting;
-            DiscoveredPeer {
-                node_id: self.label(&peer, node_id),
-                public_key: peer.to_string(),
-                fingerprint: peer.fingerprint(),
-                addresses,
-                sources: sources.into_iter().collect(),
-                first_seen: moment::write(first_seen),
-                last_seen: moment::write(last_seen),
-                approved: grants.get(&peer).is_some(),
-            }
+        let peers = self.discovery.list().into_iter().map(|seen| DiscoveredPeer {
+            sources: sources(&seen),
+            node_id: self.label(&seen.peer, seen.node_id),
+            public_key: seen.peer.to_string(),
+            fingerprint: seen.peer.fingerprint(),
+            addresses: seen.addresses,
+            first_seen: moment::write(seen.first_seen),
+            last_seen: moment::write(seen.last_seen),
+            approved: grants.get(&seen.peer).is_some(),
         });
         PeerList { peers: peers.collect() }
     }
@@ -259,11 +256,10 @@ impl Admin {
     fn pending(&self) -> PeerList<PendingPeer> {
         let grants = self.approvals.grants();
         let mut peers = BTreeMap::<PublicKey, PendingPeer>::new();
-        let pending = |peer: PublicKey, seen: Option<Sighting>| {
-            let (node_id, addresses, sources) = match seen {
-                Some(seen) => (seen.node_id, seen.addresses, seen.sources.into_iter().collect()),
-                None => (None, vec![], vec![]),
-            };
+        let pending = |peer: PublicKey, seen: Option<Known>| {
+            let sources = seen.as_ref().map(sources).unwrap_or_default();
+            let (node_id, addresses) =
+                seen.map_or_else(|| (None, vec![]), |seen| (seen.node_id, seen.addresses));
             PendingPeer {
                 node_id: self.label(&peer, node_id),
                 public_key: peer.to_string(),
@@ -274,7 +270,7 @@ impl Admin {
                 asked_at: None,
             }
         };
-        for seen in self.sightings.all() {
+        for seen in self.discovery.list() {
             peers.insert(seen.peer, pending(seen.peer, Some(seen)));
         }
         for (peer, knock) in self.approvals.gate().knocks() {

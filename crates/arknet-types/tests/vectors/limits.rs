@@ -26,6 +26,7 @@ fn all() -> Vec<(&'static str, u64)> {
         MODELS_PER_OFFER_MAX
         MODEL_NAME_BYTES_MAX
         NETWORK_ID_BYTES_MAX
+        NODE_ID_BYTES_MAX
         NONCE_WINDOW
         OFFERS_MAX
         OFFERS_PER_EXCHANGE_MAX

@@ -17,9 +17,13 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program, with a data directory.
 pub(crate) fn arknet(home: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_arknet"));
-    command.arg("--data-dir").arg(home).env_remove("ARKNET_HOME").env_remove("ARKNET_LOG");
-    command
+    with_home(Command::new(env!("CARGO_BIN_EXE_arknet")), home)
+}
+
+/// The program, however it is run, with a data directory.
+pub(crate) fn with_home(mut program: Command, home: &Path) -> Command {
+    program.arg("--data-dir").arg(home).env_remove("ARKNET_HOME").env_remove("ARKNET_LOG");
+    program
 }
 
 /// Runs the program to its end; its standard output must be JSON.
@@ -47,8 +51,14 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(home: &Path, arguments: &[&str]) -> Self {
-        let mut child = arknet(home)
-            .args(["--json", "start", "--admin", "127.0.0.1:0"])
+        let program = Command::new(env!("CARGO_BIN_EXE_arknet"));
+        Self::start_by(program, home, &[&["--admin", "127.0.0.1:0"], arguments].concat())
+    }
+
+    /// Starts a node by a command that runs the program.
+    pub(crate) fn start_by(program: Command, home: &Path, arguments: &[&str]) -> Self {
+        let mut child = with_home(program, home)
+            .args(["--json", "start"])
             .args(arguments)
             .stdout(Stdio::piped())
             .spawn()
