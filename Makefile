@@ -1,7 +1,7 @@
 # The one door. Every target is one line; what it does lives in scripts/ and xtask/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench soak fuzz sim fmt audit deps
+.PHONY: help demo test check bench soak fuzz sim ledger fmt audit deps
 
 CASES ?= 1000000
 BUILT = $(or $(CARGO_TARGET_DIR),target)/release
@@ -11,6 +11,7 @@ BUILT = $(or $(CARGO_TARGET_DIR),target)/release
 RELEASE = cargo build --release --locked -p arknet -p arknet-bench -p arknet-fuzz -p arknet-sdk \
 	--bins --example stream
 SEEDS ?= 1000
+OPS ?= 1000000
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -44,6 +45,9 @@ fuzz: deps ## Hostile bytes for every decoder (CASES=1000000 for each)
 
 sim: ## The decision code under faults (SEEDS=1000)
 	cargo run --release --locked -p arknet-sim -- --seeds $(SEEDS)
+
+ledger: ## The ledger against its naive twin (OPS=1000000 random operations)
+	ARKNET_LEDGER_OPS=$(OPS) cargo test --release --locked -p arknet-chain --test it random
 
 fmt: ## Format all code
 	cargo fmt --all

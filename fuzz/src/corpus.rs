@@ -13,7 +13,12 @@ pub(crate) use doors::*;
 
 /// The bytes under `field` of each case in a vector file.
 pub(crate) fn bytes(file: &str, field: &str) -> anyhow::Result<Vec<Vec<u8>>> {
-    let fields = list(file, "cases", |case| case[field].as_str())?;
+    bytes_in(file, "cases", field)
+}
+
+/// The bytes under `field` of each item of a list in a vector file.
+pub(crate) fn bytes_in(file: &str, name: &str, field: &str) -> anyhow::Result<Vec<Vec<u8>>> {
+    let fields = list(file, name, |case| case[field].as_str())?;
     fields.iter().map(|digits| hex::decode(digits).context("a vector that is not hex")).collect()
 }
 

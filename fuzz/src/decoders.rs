@@ -9,7 +9,7 @@ use arknet_types::{
 };
 use borsh::{BorshDeserialize, BorshSerialize};
 
-use crate::{chat, child, corpus, doors, upstream};
+use crate::{chain, chat, child, corpus, doors, upstream};
 
 /// One decoder and good inputs for it.
 #[derive(Debug)]
@@ -55,8 +55,14 @@ pub(crate) fn costly(
 
 /// All of them.
 pub fn decoders() -> anyhow::Result<Vec<Decoder>> {
-    let groups =
-        [wire()?, doors::decoders(), child::decoders()?, upstream::decoders(), chat::decoders()];
+    let groups = [
+        wire()?,
+        chain::decoders()?,
+        doors::decoders(),
+        child::decoders()?,
+        upstream::decoders(),
+        chat::decoders(),
+    ];
     Ok(groups.into_iter().flatten().collect())
 }
 

@@ -4,6 +4,7 @@
 //! the seed alone, so a case that fails once fails always. A run counts what was accepted and what
 //! was refused: were either number zero, it would prove nothing.
 
+mod chain;
 mod chat;
 mod child;
 mod corpus;

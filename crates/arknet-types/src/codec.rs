@@ -69,7 +69,7 @@ impl FrameHeader {
 }
 
 /// Decodes a list of at most `MAX` items; a longer one is refused before its items are read.
-pub(crate) fn list<R: io::Read, T: BorshDeserialize, const MAX: usize>(
+pub fn list<R: io::Read, T: BorshDeserialize, const MAX: usize>(
     reader: &mut R,
 ) -> io::Result<Vec<T>> {
     let length = u32::deserialize_reader(reader)? as usize;
@@ -80,7 +80,7 @@ pub(crate) fn list<R: io::Read, T: BorshDeserialize, const MAX: usize>(
 }
 
 /// Decodes a text of at most `MAX` bytes; a longer one is refused before it is read.
-pub(crate) fn text<R: io::Read, const MAX: usize>(reader: &mut R) -> io::Result<String> {
+pub fn text<R: io::Read, const MAX: usize>(reader: &mut R) -> io::Result<String> {
     let length = u32::deserialize_reader(reader)? as usize;
     if length > MAX {
         return Err(invalid(format!("a text of {length} bytes where at most {MAX} are allowed")));

@@ -41,12 +41,18 @@ pub enum KeyError {
 pub struct Domain(&'static str);
 
 impl Domain {
+    /// A consensus proposal, signed by a validator.
+    pub const CONSENSUS_PROPOSAL: Self = Self("arknet/consensus-proposal/1");
+    /// A consensus vote, signed by a validator.
+    pub const CONSENSUS_VOTE: Self = Self("arknet/consensus-vote/1");
     /// A session delegation, signed by a wallet.
     pub const DELEGATION: Self = Self("arknet/delegation/1");
     /// An offer, signed by a peer.
     pub const OFFER: Self = Self("arknet/offer/1");
     /// A request, signed by a session.
     pub const REQUEST: Self = Self("arknet/request/1");
+    /// The digest of a transaction, signed by the account that pays for it.
+    pub const TRANSACTION: Self = Self("arknet/transaction/1");
 
     /// The bytes that are signed: the tag, a zero byte, the canonical bytes of the value.
     #[must_use]

@@ -26,7 +26,9 @@ pub use chat::{
     Chat, Image, ImageFormat, Message, Part, Reasoning, Role, Tool, ToolCall, ToolChoice,
     is_tool_name,
 };
-pub use codec::{DecodeError, FrameHeader, decode, encode, frame};
+pub use codec::{
+    DecodeError, FrameHeader, decode, encode, frame, list as decode_list, text as decode_text,
+};
 pub use delegation::{Delegation, DelegationBody, DelegationError};
 pub use identity::{Address, Domain, KeyError, KeyPair, PublicKey, Signature};
 pub use infer::{FinishReason, Format, InferRequest, Input, LogitBias, Profile, Sampling, Usage};

@@ -1,0 +1,145 @@
+use arknet_types::{Address, Atoms, DecodeError, NetworkId, Timestamp, decode_list};
+use borsh::{BorshDeserialize, BorshSerialize};
+
+use crate::{
+    BlockError, CommitCertificate, Evidence, Hash, SignedTransaction, VerifiedTransaction,
+    hash::Purpose,
+    limits::{
+        BLOCK_BYTES_MAX, BLOCK_TIME_AHEAD_MS_MAX, EVIDENCE_PER_BLOCK_MAX,
+        TRANSACTIONS_PER_BLOCK_MAX,
+    },
+    signing::Claim,
+};
+
+/// What validators agree on: the block's place, what is in it, and the state after it.
+#[derive(BorshDeserialize, BorshSerialize, Clone, Debug, Eq, PartialEq)]
+pub struct Header {
+    /// The chain.
+    pub network: NetworkId,
+    /// The number of blocks before it, itself included.
+    pub height: u64,
+    /// The block before it; the genesis document's hash for the first.
+    pub parent: Hash,
+    /// When it was proposed, later than its parent.
+    pub time: Timestamp,
+    /// Who proposed it.
+    pub proposer: Address,
+    /// Price of one gas.
+    pub base_fee: Atoms,
+    /// Gas of all its transactions.
+    pub gas_used: u64,
+    /// The set that votes on it.
+    pub validators: Hash,
+    /// The set that votes on the next.
+    pub next_validators: Hash,
+    /// The root of the state after it.
+    pub state_root: Hash,
+    /// The certificate of its parent, as it is in the block.
+    pub commit: Hash,
+    /// The evidence in it.
+    pub evidence: Hash,
+    /// The transactions in it.
+    pub transactions: Hash,
+}
+
+impl Header {
+    /// The block's name, which votes are about.
+    #[must_use]
+    pub fn id(&self) -> Hash {
+        Hash::of(Purpose::HEADER, self)
+    }
+
+    /// Whether a validator whose clock says `now` may vote for it: nothing from the future.
+    #[must_use]
+    pub const fn is_timely(&self, now: Timestamp) -> bool {
+        self.time.since_ms(now) <= BLOCK_TIME_AHEAD_MS_MAX
+    }
+}
+
+/// A header and everything that it names.
+#[derive(BorshDeserialize, BorshSerialize, Clone, Debug, Eq, PartialEq)]
+pub struct Block {
+    /// What is agreed on.
+    pub header: Header,
+    /// Proof that the parent is committed; none in the first block.
+    pub commit: Option<CommitCertificate>,
+    /// Proofs against validators.
+    #[borsh(deserialize_with = "decode_list::<_, _, EVIDENCE_PER_BLOCK_MAX>")]
+    pub evidence: Vec<Evidence>,
+    /// The transactions, in the order in which they count.
+    #[borsh(deserialize_with = "decode_list::<_, _, TRANSACTIONS_PER_BLOCK_MAX>")]
+    pub transactions: Vec<SignedTransaction>,
+}
+
+impl Block {
+    /// Reads one that a stranger sent.
+    pub fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
+        if bytes.len() > BLOCK_BYTES_MAX {
+            return Err(DecodeError::TooLarge { max: BLOCK_BYTES_MAX, found: bytes.len() });
+        }
+        arknet_types::decode(bytes)
+    }
+
+    /// Checks every transaction's signature. `which_hold` answers a list of claims;
+    /// [`which_hold`](crate::which_hold) does, and whoever has several processors gives each a part
+    /// of the list.
+    pub fn verify(
+        self,
+        which_hold: impl FnOnce(&[Claim]) -> Vec<bool>,
+    ) -> Result<VerifiedBlock, BlockError> {
+        let claims: Vec<Claim> = self.transactions.iter().map(SignedTransaction::claim).collect();
+        let answers = which_hold(&claims);
+        assert_eq!(answers.len(), claims.len(), "an answer for each claim");
+        if let Some(index) = answers.iter().position(|holds| !holds) {
+            return Err(BlockError::Signature { index });
+        }
+        let transactions = self.transactions.into_iter().map(VerifiedTransaction::new).collect();
+        let body = Body { commit: self.commit, evidence: self.evidence, transactions };
+        Ok(VerifiedBlock { header: self.header, body })
+    }
+}
+
+/// A block whose transactions' signatures have been checked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct VerifiedBlock {
+    /// What is agreed on.
+    pub header: Header,
+    /// Everything that it names.
+    pub body: Body,
+}
+
+impl VerifiedBlock {
+    /// The block as it travels.
+    #[must_use]
+    pub fn into_block(self) -> Block {
+        let Body { commit, evidence, transactions } = self.body;
+        let transactions = transactions.into_iter().map(|one| one.signed().clone()).collect();
+        Block { header: self.header, commit, evidence, transactions }
+    }
+}
+
+/// What is inside a block.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Body {
+    /// Proof that the parent is committed; none in the first block.
+    pub commit: Option<CommitCertificate>,
+    /// Proofs against validators.
+    pub evidence: Vec<Evidence>,
+    /// The transactions, in the order in which they count.
+    pub transactions: Vec<VerifiedTransaction>,
+}
+
+impl Body {
+    pub(crate) fn commit_hash(&self) -> Hash {
+        Hash::of(Purpose::BODY, &self.commit)
+    }
+
+    pub(crate) fn evidence_hash(&self) -> Hash {
+        Hash::of(Purpose::BODY, &self.evidence)
+    }
+
+    pub(crate) fn transactions_hash(&self) -> Hash {
+        let ids: Vec<Hash> = self.transactions.iter().map(VerifiedTransaction::id).collect();
+        Hash::of(Purpose::BODY, &ids)
+    }
+}

@@ -1,0 +1,77 @@
+use std::fmt;
+
+use borsh::{BorshDeserialize, BorshSerialize};
+
+/// A BLAKE3 hash of 32 bytes, in text 64 hex digits.
+#[derive(
+    BorshDeserialize, BorshSerialize, Clone, Copy, Default, Eq, Ord, PartialEq, PartialOrd,
+)]
+pub struct Hash(pub [u8; 32]);
+
+impl Hash {
+    /// 32 zero bytes: the root of an empty tree, the parent of the first block's parent.
+    pub const ZERO: Self = Self([0; 32]);
+
+    /// The hash of the canonical bytes of `value` under `purpose`, which keeps hashes of different
+    /// things apart.
+    #[must_use]
+    pub fn of<T: BorshSerialize + ?Sized>(purpose: Purpose, value: &T) -> Self {
+        Self::of_bytes(purpose, &arknet_types::encode(value))
+    }
+
+    /// The hash of `bytes` under `purpose`.
+    #[must_use]
+    pub fn of_bytes(purpose: Purpose, bytes: &[u8]) -> Self {
+        Self(*blake3::keyed_hash(&purpose.key(), bytes).as_bytes())
+    }
+}
+
+impl fmt::Display for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for Hash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}..", hex::encode(&self.0[..4]))
+    }
+}
+
+/// What is hashed. Each purpose keys BLAKE3 with its name, so that a hash of one kind never passes
+/// for one of another, and two hashes still fit one block of the hash function.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Purpose(&'static str);
+
+impl Purpose {
+    /// A block's header.
+    pub const HEADER: Self = Self("arknet/header/1");
+    /// A list of things inside a block.
+    pub const BODY: Self = Self("arknet/body/1");
+    /// The genesis document.
+    pub const GENESIS: Self = Self("arknet/genesis/1");
+    /// A state key, which gives its place in the tree.
+    pub const STATE_KEY: Self = Self("arknet/state-key/1");
+    /// A leaf of the state tree.
+    pub const STATE_LEAF: Self = Self("arknet/state-leaf/1");
+    /// A fork of the state tree.
+    pub const STATE_FORK: Self = Self("arknet/state-fork/1");
+    /// A state value.
+    pub const STATE_VALUE: Self = Self("arknet/state-value/1");
+    /// What a transaction's signature covers.
+    pub const TRANSACTION: Self = Self("arknet/transaction/1");
+    /// The name of a transaction: its signature included.
+    pub const TRANSACTION_ID: Self = Self("arknet/transaction-id/1");
+    /// A set of validators.
+    pub const VALIDATORS: Self = Self("arknet/validators/1");
+
+    /// The name, filled up with zeros.
+    const fn key(self) -> [u8; 32] {
+        let (name, mut key, mut at) = (self.0.as_bytes(), [0; 32], 0);
+        while at < name.len() {
+            key[at] = name[at];
+            at = at.wrapping_add(1);
+        }
+        key
+    }
+}

@@ -1,0 +1,54 @@
+//! The ledger of arknet: where money, stake, models and receipts are agreed on.
+//!
+//! [`execute_block`] is all of it: the state a parent left and a block go in; what changes, what
+//! became of each transaction and who votes next come out. Proposer, voter, committer, replay and
+//! tests call this one function. Nothing here reads a clock, a socket, a file or a source of
+//! entropy, no number is a fraction and no map has an order of its own, so the same block gives the
+//! same bytes everywhere. What decides which block is next is elsewhere, and so is where the state
+//! is kept: it is shown as a [`StateView`].
+//!
+//! All of the state stands under one root in a tree ([`Proof`]), of which a header tells. The rules
+//! and the bytes are specified in `spec/chain.md`.
+
+// Money is not to be lost in an overflow, nor a validator to one.
+#![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
+
+mod block;
+mod duties;
+mod execute;
+mod failure;
+mod genesis;
+mod hash;
+mod keys;
+mod ledger;
+pub mod limits;
+mod params;
+mod records;
+mod signing;
+mod stake;
+mod transaction;
+mod tree;
+mod validators;
+mod view;
+mod vote;
+
+pub use block::{Block, Body, Header, VerifiedBlock};
+pub use execute::{BlockError, Executed, Ingredients, Outcome, Parent, build_block, execute_block};
+pub use failure::Failure;
+pub use genesis::{Genesis, GenesisError, GenesisValidator};
+pub use hash::{Hash, Purpose};
+pub use keys::Key;
+pub use params::{Param, ParamError, Params};
+pub use records::{Account, Due, Meta, Node, Pool, Role, Stake, Unbonding};
+pub use signing::{Claim, which_hold};
+pub use stake::StakeOp;
+pub use transaction::{
+    Action, Inapplicable, SignedTransaction, TransactionBody, VerifiedTransaction,
+};
+pub use tree::{Leaf, Proof, ProofError};
+pub use validators::{Attendance, Presence, Validator, ValidatorSet};
+pub use view::{Changes, MemoryState, StateView, prove, read, state_root};
+pub use vote::{
+    CertificateError, CommitCertificate, CommitSignature, Evidence, Proposed, SignedProposed,
+    SignedVote, Vote, VoteKind,
+};

@@ -1,0 +1,33 @@
+//! Every limit of the ledger that no vote can move, in one place. What a vote can move is a
+//! parameter.
+
+/// Forks on the longest way through the state tree.
+pub const PROOF_SIBLINGS_MAX: usize = 256;
+/// Bytes of an encoded transaction.
+pub const TRANSACTION_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of an encoded block.
+pub const BLOCK_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Transactions in one block.
+pub const TRANSACTIONS_PER_BLOCK_MAX: usize = 20_000;
+/// Proofs of two-faced validators in one block.
+pub const EVIDENCE_PER_BLOCK_MAX: usize = 16;
+/// Validators at any height.
+pub const VALIDATORS_MAX: usize = 200;
+/// Nodes that have registered as validator, in the set or not.
+pub const VALIDATOR_NODES_MAX: u32 = 1_000;
+/// Nodes that one account has stake with.
+pub const STAKES_PER_ACCOUNT_MAX: u32 = 64;
+/// Things that fall due, done in one block; the next goes on.
+pub const DUE_PER_BLOCK_MAX: usize = 256;
+/// How far a block's time may lie ahead of a validator's clock when it votes.
+pub const BLOCK_TIME_AHEAD_MS_MAX: u64 = 5_000;
+/// Time that one block may count as a validator's absence: a halt of the chain is nobody's.
+pub const ABSENCE_PER_BLOCK_MS_MAX: u64 = 10_000;
+/// Blocks missed in a row after which a validator is not asked to propose.
+pub const ABSENT_BLOCKS: u32 = 3;
+/// Atoms that can ever be made: 10^9 ARK.
+pub const MINTED_ATOMS_MAX: u64 = 1_000_000_000 * arknet_types::Atoms::PER_ARK;
+/// Weight that the genesis may give to one validator for the bootstrap period.
+pub const GENESIS_WEIGHT_MAX: u64 = 1_000_000;
+/// Bytes of a genesis document.
+pub const GENESIS_BYTES_MAX: usize = 1024 * 1024;

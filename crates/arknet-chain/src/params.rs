@@ -1,0 +1,202 @@
+use std::{collections::BTreeMap, io};
+
+use arknet_types::Atoms;
+use borsh::{BorshDeserialize, BorshSerialize};
+
+use crate::limits::VALIDATORS_MAX;
+
+macro_rules! params {
+    ($($(#[$doc:meta])* $name:ident $text:literal = $default:expr, $range:expr;)*) => {
+        /// A number that a vote may change. Its order is its number in the encoding.
+        #[derive(
+            BorshDeserialize, BorshSerialize, Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd,
+        )]
+        pub enum Param { $($(#[$doc])* $name,)* }
+
+        impl Param {
+            /// All of them, in order.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The name in a genesis document and in a proposal.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// What it is where the genesis says nothing.
+            #[must_use]
+            pub const fn default(self) -> u64 {
+                match self { $(Self::$name => $default,)* }
+            }
+
+            /// What it may become.
+            #[must_use]
+            pub const fn range(self) -> std::ops::RangeInclusive<u64> {
+                match self { $(Self::$name => $range,)* }
+            }
+        }
+    };
+}
+
+const ARK: u64 = Atoms::PER_ARK;
+const MONEY: u64 = crate::limits::MINTED_ATOMS_MAX;
+const HOUR: u64 = 3_600_000;
+const DAY: u64 = 24 * HOUR;
+/// A whole, in parts of a million.
+pub(crate) const PPM: u64 = 1_000_000;
+
+params! {
+    /// Lowest price of one gas, in atoms.
+    BaseFeeMin "base_fee_min" = 1, 0..=ARK;
+    /// Gas of a block.
+    BlockGasMax "block_gas_max" = 100_000_000, 1_000_000..=1_000_000_000;
+    /// Gas of a block at which the base fee stays as it is.
+    BlockGasTarget "block_gas_target" = 50_000_000, 500_000..=1_000_000_000;
+    /// Validators in the set.
+    ValidatorsMax "validators_max" = 100, 1..=VALIDATORS_MAX as u64;
+    /// Own stake of a validator.
+    StakeMinValidator "stake_min_validator" = 100_000 * ARK, 0..=MONEY;
+    /// Own stake of a compute node.
+    StakeMinCompute "stake_min_compute" = 50_000 * ARK, 0..=MONEY;
+    /// Own stake of a verifier.
+    StakeMinVerifier "stake_min_verifier" = 10_000 * ARK, 0..=MONEY;
+    /// Own stake of a worker.
+    StakeMinWorker "stake_min_worker" = 1_000 * ARK, 0..=MONEY;
+    /// Stake with another's node.
+    StakeMinDelegation "stake_min_delegation" = ARK, 1..=MONEY;
+    /// Time from the withdrawal of stake until it is free.
+    UnbondingMs "unbonding_ms" = 14 * DAY, HOUR..=365 * DAY;
+    /// The same for workers.
+    UnbondingWorkerMs "unbonding_worker_ms" = 7 * DAY, HOUR..=365 * DAY;
+    /// Time for which moved stake still answers for the node it left.
+    RedelegationMs "redelegation_ms" = DAY, HOUR..=365 * DAY;
+    /// Part of the stake that a two-faced validator loses.
+    SlashEquivocationPpm "slash_equivocation_ppm" = 50_000, 0..=PPM;
+    /// Part of the stake that an absent validator loses.
+    SlashAbsencePpm "slash_absence_ppm" = 100, 0..=PPM;
+    /// Time of absence, less time of presence, after which a validator is jailed.
+    AbsenceMs "absence_ms" = HOUR / 2, 1_000..=30 * DAY;
+    /// Time for which an absent validator stays out at least.
+    JailMs "jail_ms" = HOUR, 1_000..=365 * DAY;
+    /// Length of the bootstrap period.
+    BootstrapMs "bootstrap_ms" = 182 * DAY, 0..=3_650 * DAY;
+    /// Validators at which the bootstrap period ends before its time.
+    BootstrapValidators "bootstrap_validators" = 100, 1..=VALIDATORS_MAX as u64;
+}
+
+/// The value of every parameter.
+#[derive(BorshSerialize, Clone, Debug, Eq, PartialEq)]
+pub struct Params(Vec<u64>);
+
+/// Why a parameter cannot be set.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParamError {
+    /// The value is out of its range.
+    #[error("{name} must lie between {min} and {max}, not at {found}")]
+    Range {
+        /// The parameter.
+        name: &'static str,
+        /// The lowest value.
+        min: u64,
+        /// The highest value.
+        max: u64,
+        /// What was asked for.
+        found: u64,
+    },
+    /// There is no such parameter.
+    #[error("there is no parameter {0}")]
+    Unknown(String),
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self(Param::ALL.iter().map(|param| param.default()).collect())
+    }
+}
+
+impl Params {
+    /// The value of one.
+    ///
+    /// # Panics
+    /// Never: each value was there when this was made.
+    #[must_use]
+    pub fn of(&self, param: Param) -> u64 {
+        *self.0.get(param as usize).expect("each parameter has a value")
+    }
+
+    /// The value of one that is money.
+    #[must_use]
+    pub fn atoms(&self, param: Param) -> Atoms {
+        Atoms(self.of(param))
+    }
+
+    /// Sets one, within its range.
+    ///
+    /// # Panics
+    /// Never: each value was there when this was made.
+    pub fn set(&mut self, param: Param, value: u64) -> Result<(), ParamError> {
+        let range = param.range();
+        if !range.contains(&value) {
+            let (min, max) = range.into_inner();
+            return Err(ParamError::Range { name: param.name(), min, max, found: value });
+        }
+        *self.0.get_mut(param as usize).expect("each parameter has a value") = value;
+        Ok(())
+    }
+
+    /// The defaults, but for those that `named` gives.
+    pub fn from_named(named: &BTreeMap<String, u64>) -> Result<Self, ParamError> {
+        let mut params = Self::default();
+        for (name, value) in named {
+            let param = Param::ALL.iter().find(|param| param.name() == name);
+            let param = param.ok_or_else(|| ParamError::Unknown(name.clone()))?;
+            params.set(*param, *value)?;
+        }
+        Ok(params)
+    }
+}
+
+impl BorshDeserialize for Params {
+    fn deserialize_reader<R: io::Read>(reader: &mut R) -> io::Result<Self> {
+        // The list is as long as the parameters are many: no length is believed.
+        let count = u32::deserialize_reader(reader)?;
+        if usize::try_from(count) != Ok(Param::ALL.len()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "another set of parameters"));
+        }
+        Param::ALL
+            .iter()
+            .map(|_| u64::deserialize_reader(reader))
+            .collect::<io::Result<_>>()
+            .map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_default_lies_in_its_range_and_every_name_is_its_own() {
+        for (at, param) in Param::ALL.iter().enumerate() {
+            assert!(param.range().contains(&param.default()), "{}", param.name());
+            assert_eq!(*param as usize, at);
+            let same = Param::ALL.iter().filter(|other| other.name() == param.name()).count();
+            assert_eq!(same, 1, "{}", param.name());
+        }
+    }
+
+    #[test]
+    fn a_value_out_of_range_and_an_unknown_name_are_refused() {
+        let mut params = Params::default();
+        assert!(params.set(Param::ValidatorsMax, 0).is_err());
+        assert!(params.set(Param::ValidatorsMax, 7).is_ok());
+        assert_eq!(params.of(Param::ValidatorsMax), 7);
+        assert!(Params::from_named(&[("nothing".to_owned(), 1)].into()).is_err());
+        let named = Params::from_named(&[("validators_max".to_owned(), 7)].into()).unwrap();
+        assert_eq!(named, params);
+        let bytes = arknet_types::encode(&params);
+        assert_eq!(arknet_types::decode::<Params>(&bytes).unwrap(), params);
+        assert!(arknet_types::decode::<Params>(&bytes[..bytes.len() - 8]).is_err());
+    }
+}

@@ -1,0 +1,125 @@
+//! The one rule by which the ledger takes a signature, alone or many at once.
+//!
+//! A block may hold thousands of signatures, and checking them together costs half as much. But two
+//! checks that differ on a single strange signature would split the network, so the rule is made for
+//! both: encodings must be canonical, neither key nor commitment may be of small order, and the
+//! equation is taken times the cofactor. Then what a hostile signer adds of small order vanishes in
+//! either check, and a sum of good signatures with random weights is good exactly when each is.
+
+#![allow(clippy::arithmetic_side_effects, reason = "scalars and points of a group do not overflow")]
+
+use arknet_types::{Domain, PublicKey, Signature};
+use borsh::BorshSerialize;
+use curve25519_dalek::{
+    edwards::{CompressedEdwardsY, EdwardsPoint},
+    scalar::Scalar,
+    traits::{IsIdentity, VartimeMultiscalarMul},
+};
+use sha2::{Digest, Sha512};
+
+/// Signatures that are checked as one sum: more save little and hold one bad one among them.
+const SUM_MAX: usize = 256;
+
+/// A signature that somebody says is good.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    key: PublicKey,
+    message: Vec<u8>,
+    signature: Signature,
+}
+
+impl Claim {
+    /// The claim that `signature` is the key's over `value` in `domain`.
+    #[must_use]
+    pub fn new<T: BorshSerialize>(
+        key: PublicKey,
+        domain: Domain,
+        value: &T,
+        signature: Signature,
+    ) -> Self {
+        Self { key, message: domain.message(value), signature }
+    }
+
+    /// Whether it is true.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        Parts::of(self).is_some_and(|parts| parts.holds())
+    }
+}
+
+/// Which of the claims hold: the same answers as [`Claim::holds`] gives one by one, in half the
+/// time. Parts of a list may be given to several processors.
+#[must_use]
+pub fn which_hold(claims: &[Claim]) -> Vec<bool> {
+    claims.chunks(SUM_MAX).flat_map(sum_holds).collect()
+}
+
+fn sum_holds(claims: &[Claim]) -> Vec<bool> {
+    let parts: Vec<Option<Parts>> = claims.iter().map(Parts::of).collect();
+    let good: Vec<&Parts> = parts.iter().flatten().collect();
+    if weighted_sum_is_zero(&good) {
+        return parts.iter().map(Option::is_some).collect();
+    }
+    parts.iter().map(|parts| parts.as_ref().is_some_and(Parts::holds)).collect()
+}
+
+/// A signature taken apart: it is good when `8 (R + k A - s B)` is zero.
+struct Parts {
+    a: EdwardsPoint,
+    r: EdwardsPoint,
+    s: Scalar,
+    k: Scalar,
+}
+
+impl Parts {
+    fn of(claim: &Claim) -> Option<Self> {
+        let (r, s) = claim.signature.0.split_first_chunk::<32>()?;
+        let s = Option::from(Scalar::from_canonical_bytes(s.try_into().ok()?))?;
+        let (a, r_point) = (point(&claim.key.0)?, point(r)?);
+        let hash = Sha512::new().chain_update(r).chain_update(claim.key.0);
+        let hash = hash.chain_update(&claim.message).finalize();
+        let k = Scalar::from_bytes_mod_order_wide(&hash.into());
+        Some(Self { a, r: r_point, s, k })
+    }
+
+    fn holds(&self) -> bool {
+        let expected =
+            EdwardsPoint::vartime_double_scalar_mul_basepoint(&self.k, &-self.a, &self.s);
+        (expected - self.r).mul_by_cofactor().is_identity()
+    }
+}
+
+/// The point that `bytes` write in the one canonical way, if it is not of small order.
+fn point(bytes: &[u8; 32]) -> Option<EdwardsPoint> {
+    // y below 2^255 - 19. The other second spelling, a negative zero x, is of small order.
+    let [low, middle @ .., high] = bytes;
+    let is_reduced = high & 0x7f != 0x7f || middle.iter().any(|byte| *byte != 0xff) || *low < 0xed;
+    let point = CompressedEdwardsY(*bytes).decompress().filter(|_| is_reduced)?;
+    (!point.is_small_order()).then_some(point)
+}
+
+/// Whether the sum of all, each with a weight that nobody could choose, is zero.
+fn weighted_sum_is_zero(all: &[&Parts]) -> bool {
+    let mut transcript = blake3::Hasher::new_derive_key("arknet signature weights 1");
+    for parts in all {
+        // k hashes key, commitment and message.
+        transcript.update(parts.k.as_bytes()).update(parts.s.as_bytes());
+    }
+    let mut weights = transcript.finalize_xof();
+    let mut base = Scalar::ZERO;
+    let (mut scalars, mut points) = (Vec::new(), Vec::new());
+    for parts in all {
+        let mut weight = [0; 16];
+        weights.fill(&mut weight);
+        let weight = Scalar::from(u128::from_le_bytes(weight));
+        base -= weight * parts.s;
+        scalars.extend([weight, weight * parts.k]);
+        points.extend([parts.r, parts.a]);
+    }
+    scalars.push(base);
+    points.push(curve25519_dalek::constants::ED25519_BASEPOINT_POINT);
+    EdwardsPoint::vartime_multiscalar_mul(scalars, points).mul_by_cofactor().is_identity()
+}
+
+#[cfg(test)]
+mod tests;

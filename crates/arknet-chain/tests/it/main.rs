@@ -1,0 +1,14 @@
+//! The ledger from outside: blocks go in, and what comes out is held against the rules, against a
+//! second ledger that is written another way, and against itself.
+
+#![allow(clippy::unwrap_used, reason = "a test fails where it stands")]
+
+mod blocks;
+mod chain;
+mod evidence;
+mod random;
+mod reference;
+mod refused;
+mod staking;
+mod transfers;
+mod vectors;

@@ -1,0 +1,121 @@
+//! What the ledger reads: transactions, blocks and what is inside them, proofs, genesis documents.
+
+use std::sync::OnceLock;
+
+use arknet_chain::{
+    Block, Evidence, Genesis, GenesisValidator, Hash, MemoryState, Params, Parent, Proof,
+    SignedProposed, SignedTransaction, SignedVote, ValidatorSet, Vote, VoteKind, execute_block,
+};
+use arknet_types::{Address, Atoms, KeyPair, NetworkId, Signature, Timestamp, encode};
+
+use crate::{
+    Decoder, corpus,
+    decoders::{canonical, costly, with},
+};
+
+pub(crate) fn decoders() -> anyhow::Result<Vec<Decoder>> {
+    let blocks = corpus::bytes_in("chain.json", "blocks", "bytes")?;
+    let transactions = corpus::bytes_in("chain.json", "transactions", "bytes")?;
+    let proofs = corpus::bytes_in("chain.json", "proofs", "bytes")?;
+    let genesis = vec![GENESIS.as_bytes().to_vec()];
+    Ok(vec![
+        with("Block", blocks.clone(), canonical::<Block>),
+        costly("Block (executed)", blocks, 20, executed),
+        with("Evidence", vec![evidence()], canonical::<Evidence>),
+        with("Genesis", genesis, is_genesis),
+        with("Proof", proofs, canonical::<Proof>),
+        with("SignedProposed", vec![proposed()], canonical::<SignedProposed>),
+        with("SignedTransaction", transactions.clone(), canonical::<SignedTransaction>),
+        costly("Transaction (taken)", transactions, 5, taken),
+        with("ValidatorSet", vec![set()], canonical::<ValidatorSet>),
+    ])
+}
+
+const GENESIS: &str = r#"{"network":"arknet-test-1","time_ms":1,"params":{"jail_ms":5000},"validators":[{"operator":"0xfef6dfa48b073924c436539010d7812fbe50096a","key":"2152f8d19b791d24453242e15f2eab6cb7cffa7b6a5ed30097960e069881db12","weight":1}],"danger_allocations":{"0xfef6dfa48b073924c436539010d7812fbe50096a":"7"}}"#;
+
+fn is_genesis(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_ok_and(|text| Genesis::parse(text).is_ok())
+}
+
+/// Signatures aside, which no change of bytes gets past.
+fn taken(bytes: &[u8]) -> bool {
+    SignedTransaction::parse(bytes).is_ok_and(|one| one.verify().is_some())
+}
+
+/// The block of a stranger, executed: it may be invalid, and nothing else may happen.
+fn executed(bytes: &[u8]) -> bool {
+    static STATE: OnceLock<(MemoryState, Hash)> = OnceLock::new();
+    let (view, id) = STATE.get_or_init(|| {
+        let genesis = genesis();
+        let mut state = MemoryState::default();
+        state.apply(genesis.state().expect("a good genesis").0);
+        (state, genesis.id())
+    });
+    let Ok(block) = Block::parse(bytes) else { return false };
+    // The signatures are taken as good: what is behind them is to be reached.
+    let Ok(block) = block.verify(|claims| vec![true; claims.len()]) else { return false };
+    execute_block(&Parent { view, id: *id }, &block).is_ok()
+}
+
+/// The genesis of the vectors: two validators of weight ten, twenty accounts.
+fn genesis() -> Genesis {
+    let key = |n: u8, mark: u8| {
+        let mut seed = [n; 32];
+        seed[0] = mark;
+        KeyPair::from_seed(&seed).public()
+    };
+    let address = |n: u8| key(n, n).address();
+    let validator = |n: u8| GenesisValidator {
+        operator: address(n),
+        key: key(n, 0xcc),
+        weight: 10,
+        stake: Atoms::ZERO,
+    };
+    Genesis {
+        network: network(),
+        time: Timestamp(1_700_000_000_000),
+        params: Params::default(),
+        validators: vec![validator(1), validator(2)],
+        allocations: (1..=20).map(|n| (address(n), Atoms(1_000_000 * Atoms::PER_ARK))).collect(),
+    }
+}
+
+fn network() -> NetworkId {
+    NetworkId::new("arknet-test-1").expect("a good name")
+}
+
+fn evidence() -> Vec<u8> {
+    let vote = |block| Vote {
+        network: network(),
+        kind: VoteKind::Precommit,
+        height: 1,
+        round: 2,
+        block,
+        validator: Address([1; 20]),
+    };
+    let key = KeyPair::from_seed(&[1; 32]);
+    let votes = (vote(None), vote(Some(Hash([2; 32]))));
+    let pair = (SignedVote::sign(votes.0, &key), SignedVote::sign(votes.1, &key));
+    encode(&Evidence::Votes(Box::new(pair)))
+}
+
+fn proposed() -> Vec<u8> {
+    let proposed = arknet_chain::Proposed {
+        network: network(),
+        height: 1,
+        round: 2,
+        block: Hash([3; 32]),
+        valid_round: Some(1),
+        validator: Address([1; 20]),
+    };
+    encode(&SignedProposed { proposed, signature: Signature([4; 64]) })
+}
+
+fn set() -> Vec<u8> {
+    let member = |n: u8| arknet_chain::Validator {
+        operator: Address([n; 20]),
+        key: KeyPair::from_seed(&[n; 32]).public(),
+        power: 9 - u64::from(n),
+    };
+    encode(&ValidatorSet::new(vec![member(1), member(2)]).expect("two validators"))
+}
