@@ -28,6 +28,12 @@ pub(crate) fn texts(file: &str, field: &str) -> anyhow::Result<Vec<Vec<u8>>> {
     Ok(fields.into_iter().map(String::into_bytes).collect())
 }
 
+/// The text under `json` of each case in a list of a vector file.
+pub(crate) fn jsons(file: &str, name: &str) -> anyhow::Result<Vec<Vec<u8>>> {
+    let texts = list(file, name, |case| case["json"].as_str())?;
+    Ok(texts.into_iter().map(String::into_bytes).collect())
+}
+
 /// The texts a vector file says are good.
 pub(crate) fn accepted(file: &str) -> anyhow::Result<Vec<Vec<u8>>> {
     let texts = list(file, "accepted", Value::as_str)?;

@@ -12,6 +12,7 @@ mod decoders;
 mod doors;
 mod mutate;
 mod pieces;
+mod registry;
 mod run;
 mod upstream;
 

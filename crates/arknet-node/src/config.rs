@@ -1,5 +1,7 @@
 //! The file `arknet.toml`, typed. Flags override the file; unknown keys are refused.
 
+mod registry;
+
 use std::{
     collections::BTreeSet,
     fmt, io,
@@ -12,6 +14,7 @@ use arknet_provider::upstream::UpstreamOptions;
 use arknet_types::{Atoms, ModelName, NetworkId, NodeId, Profile};
 use serde::{Deserialize, Serialize};
 
+pub use self::registry::{RegistryDatabase, RegistryDatabaseError, RegistrySection};
 use crate::discovery::{self, ProbeTarget};
 
 /// The file name of the configuration in the data directory.
@@ -70,6 +73,8 @@ pub struct Config {
     pub gateway: Gateway,
     /// The connections to other nodes.
     pub mesh: MeshSection,
+    /// A registry that runs here.
+    pub registry: RegistrySection,
     /// Where traces go.
     pub telemetry: Telemetry,
     /// Services that somebody runs already, whose models this node serves.
@@ -252,6 +257,7 @@ impl Default for Config {
             compute: Compute::default(),
             gateway: Gateway::default(),
             mesh: MeshSection::default(),
+            registry: RegistrySection::default(),
             telemetry: Telemetry::default(),
             upstreams: Upstreams::default(),
         }
@@ -476,6 +482,7 @@ impl Config {
             return Err(ConfigError::Keys);
         }
         let compute = &self.compute;
+        let of_registry = self.registry.ranges();
         for (key, value, low, high) in [
             ("shutdown_grace_ms", self.shutdown_grace_ms, 0, 600_000),
             ("compute.requests_per_peer_max", compute.requests_per_peer_max.into(), 1, 65_536),
@@ -485,7 +492,10 @@ impl Config {
             ("compute.threads", compute.threads.unwrap_or(1).into(), 1, 1_024),
             ("compute.keep_alive_ms", compute.keep_alive_ms.unwrap_or(0), 0, 31 * 24 * 3_600_000),
             ("compute.context_tokens", compute.context_tokens.unwrap_or(64).into(), 64, 1 << 24),
-        ] {
+        ]
+        .into_iter()
+        .chain(of_registry)
+        {
             if !(low..=high).contains(&value) {
                 return Err(ConfigError::Range { key, low, high });
             }

@@ -34,7 +34,7 @@ pub use admin::{
     RevokeAnswer, Status,
 };
 pub use approvals::{Approvals, PeerEntry};
-pub use config::{Config, ConfigError, Overrides, Role};
+pub use config::{Config, ConfigError, Overrides, RegistryDatabase, RegistrySection, Role};
 pub use data::{DataDir, DataError, RunningNode};
 pub use discovery::Discovery;
 pub use download::{Download, DownloadError};

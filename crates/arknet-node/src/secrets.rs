@@ -78,21 +78,13 @@ impl SecretStore {
 
     /// The key of an upstream, where one is kept.
     pub fn get(&self, upstream: &str) -> Result<Option<Secret>, SecretError> {
-        let path = self.path(upstream)?;
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(SecretError::Io { path, source }),
-        };
-        if is_open_to_others(&file).map_err(at(&path))? {
-            return Err(SecretError::Open { path });
+        match read_file(&self.path(upstream)?) {
+            Ok(text) => Ok(Some(Secret::new(text))),
+            Err(SecretError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
-        let mut text = String::new();
-        file.take(SECRET_BYTES_MAX + 1).read_to_string(&mut text).map_err(at(&path))?;
-        if text.trim().is_empty() || text.len() as u64 > SECRET_BYTES_MAX {
-            return Err(SecretError::Content);
-        }
-        Ok(Some(Secret::new(text.trim().to_owned())))
     }
 
     fn path(&self, upstream: &str) -> Result<PathBuf, SecretError> {
@@ -100,6 +92,20 @@ impl SecretStore {
             && upstream.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
         if is_name { Ok(self.root.join(format!("{upstream}.key"))) } else { Err(SecretError::Name) }
     }
+}
+
+/// The text of a file that only its owner may read.
+pub(crate) fn read_file(path: &Path) -> Result<String, SecretError> {
+    let file = File::open(path).map_err(at(path))?;
+    if is_open_to_others(&file).map_err(at(path))? {
+        return Err(SecretError::Open { path: path.to_owned() });
+    }
+    let mut text = String::new();
+    file.take(SECRET_BYTES_MAX + 1).read_to_string(&mut text).map_err(at(path))?;
+    if text.trim().is_empty() || text.len() as u64 > SECRET_BYTES_MAX {
+        return Err(SecretError::Content);
+    }
+    Ok(text.trim().to_owned())
 }
 
 #[cfg(unix)]

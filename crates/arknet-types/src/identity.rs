@@ -49,6 +49,10 @@ impl Domain {
     pub const DELEGATION: Self = Self("arknet/delegation/1");
     /// An offer, signed by a peer.
     pub const OFFER: Self = Self("arknet/offer/1");
+    /// What a node tells a registry, signed by the peer.
+    pub const REGISTRY_ENTRY: Self = Self("arknet/registry/entry/1");
+    /// A node's leaving of a registry, signed by the peer.
+    pub const REGISTRY_WITHDRAWAL: Self = Self("arknet/registry/withdrawal/1");
     /// A request, signed by a session.
     pub const REQUEST: Self = Self("arknet/request/1");
     /// The digest of a transaction, signed by the account that pays for it.

@@ -9,6 +9,7 @@ mod capability;
 mod chat;
 mod codec;
 mod delegation;
+mod endpoint;
 mod identity;
 mod infer;
 pub mod limits;
@@ -16,6 +17,7 @@ mod money;
 mod names;
 mod offer;
 mod refusal;
+mod registry;
 mod reply;
 mod request;
 mod seeds;
@@ -30,12 +32,16 @@ pub use codec::{
     DecodeError, FrameHeader, decode, encode, frame, list as decode_list, text as decode_text,
 };
 pub use delegation::{Delegation, DelegationBody, DelegationError};
+pub use endpoint::{Endpoint, EndpointError, Reach};
 pub use identity::{Address, Domain, KeyError, KeyPair, PublicKey, Signature};
 pub use infer::{FinishReason, Format, InferRequest, Input, LogitBias, Profile, Sampling, Usage};
 pub use money::Atoms;
-pub use names::{ModelDigest, ModelName, NameError, NetworkId, NodeId};
+pub use names::{ModelDigest, ModelName, NameError, NetworkId, NodeId, RegistryName};
 pub use offer::{ModelOffer, Offer, OfferBody, OfferError};
 pub use refusal::{Refusal, RefusalCode};
+pub use registry::{
+    EntryBody, RegistryEntry, RegistryError, RegistryPage, RegistryWithdrawal, WithdrawalBody,
+};
 pub use reply::{Alternative, Reply, TokenLogprob, ToolCallPiece};
 pub use request::{Request, RequestBody};
 pub use seeds::{Seed, SeedFile, SeedsError};

@@ -84,3 +84,15 @@ pub const SEEDS_MAX: usize = 256;
 pub const ALIVE_MS: u64 = 400;
 /// A serving peer that is silent for longer is taken for dead.
 pub const SILENCE_MS_MAX: u64 = 1_500;
+/// Bytes of the host name of a registry.
+pub const REGISTRY_NAME_BYTES_MAX: usize = 253;
+/// Bytes of an entry or a withdrawal in JSON.
+pub const REGISTRY_ENTRY_BYTES_MAX: usize = 16 * 1024;
+/// How long an entry may count, from its issue: a day.
+pub const REGISTRY_LIFETIME_MS_MAX: u64 = 24 * 3600 * 1000;
+/// The largest sequence number and time in an entry: what a double holds exactly.
+pub const REGISTRY_SEQUENCE_MAX: u64 = (1 << 53) - 1;
+/// Entries in one page of a registry.
+pub const REGISTRY_ENTRIES_PER_PAGE_MAX: usize = 100;
+/// Bytes of one page of a registry in JSON.
+pub const REGISTRY_PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;

@@ -3,7 +3,9 @@ use std::{fmt, io, str::FromStr};
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{MODEL_NAME_BYTES_MAX, NETWORK_ID_BYTES_MAX, NODE_ID_BYTES_MAX};
+use crate::limits::{
+    MODEL_NAME_BYTES_MAX, NETWORK_ID_BYTES_MAX, NODE_ID_BYTES_MAX, REGISTRY_NAME_BYTES_MAX,
+};
 
 /// Why a text is not a name.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -141,6 +143,14 @@ impl NodeId {
         Self(format!("ark-{host}{between}{end}"))
     }
 }
+
+name!(
+    /// The host of a registry as it stands in its URL, without the port: whom a signature is for.
+    RegistryName,
+    "the name of a registry",
+    REGISTRY_NAME_BYTES_MAX,
+    |c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | ':' | '[' | ']')
+);
 
 /// SHA-256 of a model file: the model's identity, whatever it is called.
 #[derive(

@@ -59,6 +59,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: Option<PeersCommand>,
     },
+    /// Run the public directory of nodes, enter it, leave it, or read it
+    Registry {
+        #[command(subcommand)]
+        command: crate::registry::RegistryCommand,
+    },
     /// Run a node: serve models, and the API for your apps, until interrupted
     Start(Start),
     /// Show what the running node is doing

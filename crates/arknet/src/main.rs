@@ -12,6 +12,7 @@ mod model;
 mod node_api;
 mod out;
 mod peers;
+mod registry;
 mod start;
 mod status;
 mod telemetry;
@@ -75,6 +76,9 @@ fn run(arguments: Arguments, out: &Out) -> anyhow::Result<()> {
         Command::Key { command } => key::run(&data, command, out),
         Command::Model { command } => model::run(&data, command, out),
         Command::Peers { command } => peers::run(&data, command, out),
+        Command::Registry { command } => {
+            registry::run(&data, load(&Overrides::default())?, command, out)
+        }
         Command::Start(flags) => start::run(&data, load(&flags.overrides())?, out),
         Command::Status => status::status(&data, out),
         Command::Upstream { command } => {

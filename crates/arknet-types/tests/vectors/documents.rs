@@ -3,10 +3,10 @@
 use arknet_types::{Delegation, Domain, FrameHeader, KeyPair, Offer, SeedFile, encode, frame};
 use serde_json::{Value, json};
 
-use crate::{json, limits, rejects, samples};
+use crate::{json, limits, registry, rejects, samples};
 
 /// Every file by name.
-pub(crate) fn all() -> [(&'static str, Value); 10] {
+pub(crate) fn all() -> [(&'static str, Value); 11] {
     [
         ("identity.json", identity()),
         ("delegation.json", delegation()),
@@ -18,6 +18,7 @@ pub(crate) fn all() -> [(&'static str, Value); 10] {
         ("frames.json", frames()),
         ("seeds.json", seeds()),
         ("limits.json", limits::document()),
+        ("registry.json", registry::document()),
     ]
 }
 

@@ -8,6 +8,7 @@ mod documents;
 mod golden;
 mod json;
 mod limits;
+mod registry;
 mod rejects;
 mod samples;
 

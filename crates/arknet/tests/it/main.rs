@@ -12,4 +12,5 @@ mod metrics;
 mod namespaces;
 mod network;
 mod pull;
+mod registry;
 mod sdk;
