@@ -37,6 +37,7 @@ fn lacks() -> Option<String> {
 
 /// Whether networks can be made here; where not, says why on standard error. Takes away what tests
 /// left behind that were killed.
+#[allow(clippy::print_stderr, reason = "who reads the results must see what was not tried")]
 pub(crate) fn are_possible() -> bool {
     if let Some(reason) = lacks() {
         eprintln!("skipped: {reason}");
