@@ -148,6 +148,17 @@ impl DataDir {
         self.root.join("horizon")
     }
 
+    /// The log of what other peers ask, unless the configuration names another place.
+    #[must_use]
+    pub fn audit_log(&self) -> PathBuf {
+        self.root.join("audit.log")
+    }
+
+    /// What this node has seen of the conduct of others.
+    pub(crate) fn reputation(&self) -> PathBuf {
+        self.root.join("reputation.json")
+    }
+
     /// The directory of models.
     #[must_use]
     pub fn models(&self) -> PathBuf {

@@ -26,6 +26,7 @@ mod publisher;
 mod pull;
 mod queue;
 mod scrape;
+mod reputation;
 pub mod secrets;
 pub mod serving;
 

@@ -43,6 +43,7 @@ use crate::{
     publisher::Publisher,
     pull::Puller,
     scrape::Scrape,
+    reputation::ReputationFile,
     secrets::SecretError,
     serving::{Serving, ServingOptions, Source},
 };
@@ -453,6 +454,8 @@ impl Door<'_> {
             match served.await {
                 Ok(0) => {}
                 Ok(cut) => tracing::warn!(cut, "answers were cut at shutdown"),
+        let reputation = ReputationFile::new(self.data.reputation());
+        spawn(parts, "reputation", reputation.keep(client.clone(), self.stop.clone()));
                 Err(error) => tracing::error!(%error, "the gateway failed"),
             }
         });

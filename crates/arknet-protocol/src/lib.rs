@@ -7,6 +7,7 @@
 //! - [`Router`]: which offer a request goes to, and which one next when that fails.
 //! - [`PeerBook`]: who was seen where, and whom to dial for that.
 //! - [`Probes`]: which addresses to try in search of a node, and when.
+//! - [`reputation`]: what the conduct of peers says of them.
 //! - [`Grants`]: what approved peers may do.
 //! - [`Admission`]: the one gate every remote request passes.
 //! - [`Knocks`]: who was turned away there without being approved.
@@ -30,6 +31,7 @@ pub mod peerbook;
 mod probes;
 pub mod routing;
 pub mod slots;
+pub mod reputation;
 
 pub use admission::{
     Admission, Admitted, CheckedRequest, Offered, PeerUse, Policy, Price, Who, usage_bound,

@@ -6,12 +6,17 @@ use arknet_types::{
     Capabilities, ModelName, PublicKey, RefusalCode, Timestamp, limits::OFFERS_MAX,
 };
 
-use crate::{OfferTable, Price};
+use crate::{
+    OfferTable, Price,
+    reputation::{Deed, Reputation},
+};
 
 /// Weight of the newest measurement in the moving average, in percent.
 const NEWEST_PERCENT: u64 = 25;
 /// Waits to the first token that differ by less than this count as equal, in milliseconds.
 const SAME_MS: u64 = 50;
+/// After so long a measured wait says nothing any more: the peer is tried again.
+const STALE_MS: u64 = 600_000;
 /// How long a peer that answered busy counts as busy: what it says, within these bounds.
 const BUSY_MS: std::ops::RangeInclusive<u64> = 250..=60_000;
 /// How long a peer is avoided after its first failure in a row; twice as long after each further one.
@@ -24,12 +29,22 @@ const AVOID_MS_MAX: u64 = 300_000;
 struct Measured {
     /// Moving average of the wait for the first token; none before the first answer.
     first_token_ms: Option<u64>,
+    /// When that was measured last.
+    measured_at: Timestamp,
     /// Requests of ours running there now.
     in_flight: u32,
     /// Failures since the last success.
     failures: u32,
     avoided_until: Timestamp,
     busy_until: Timestamp,
+}
+
+impl Measured {
+    /// The wait for the first token to expect; none is expected of a peer that is not known.
+    fn wait_ms(&self, now: Timestamp) -> u64 {
+        let is_fresh = now.since_ms(self.measured_at) < STALE_MS;
+        self.first_token_ms.filter(|_| is_fresh).unwrap_or(0)
+    }
 }
 
 /// The peer to ask next.
@@ -45,11 +60,12 @@ pub struct Choice {
     pub context_tokens: u32,
 }
 
-/// Picks peers from offers, prices and what was measured. Free before busy, then cheaper, then less
-/// loaded, then quicker; equals are spread by the salt.
+/// Picks peers from offers, prices and what was measured. Free before busy, then cheaper, then of
+/// better conduct, then less loaded, then quicker; equals are spread by the salt.
 #[derive(Debug, Default)]
 pub struct Router {
     measured: BTreeMap<PublicKey, Measured>,
+    reputation: Reputation,
 }
 
 impl Router {
@@ -57,6 +73,17 @@ impl Router {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// What the conduct of peers says of them.
+    #[must_use]
+    pub const fn reputation(&self) -> &Reputation {
+        &self.reputation
+    }
+
+    /// The same, to add to it or to put what was stored in its place.
+    pub const fn reputation_mut(&mut self) -> &mut Reputation {
+        &mut self.reputation
     }
 
     /// The best peer for `model` that can do what is needed and is not in `tried`.
@@ -85,8 +112,9 @@ impl Router {
                     measured.avoided_until > now,
                     full,
                     price,
+                    self.reputation.step(&offer.body.peer, now),
                     load,
-                    measured.first_token_ms.unwrap_or(0) / SAME_MS,
+                    measured.wait_ms(now) / SAME_MS,
                     spread(&offer.body.peer, salt),
                 )
             })?;
@@ -107,12 +135,14 @@ impl Router {
     }
 
     /// The first token came after `ms`.
-    pub fn on_first_token(&mut self, peer: &PublicKey, ms: u64) {
+    pub fn on_first_token(&mut self, peer: &PublicKey, ms: u64, now: Timestamp) {
         if let Some(measured) = self.measured.get_mut(peer) {
             measured.failures = 0;
             measured.busy_until = Timestamp::default();
             measured.avoided_until = Timestamp::default();
-            let before = measured.first_token_ms.unwrap_or(ms);
+            let is_fresh = now.since_ms(measured.measured_at) < STALE_MS;
+            let before = measured.first_token_ms.filter(|_| is_fresh).unwrap_or(ms);
+            measured.measured_at = now;
             let average = ms * NEWEST_PERCENT + before * (100 - NEWEST_PERCENT);
             measured.first_token_ms = Some(average / 100);
         }
@@ -126,6 +156,9 @@ impl Router {
         retry_after_ms: Option<u32>,
         now: Timestamp,
     ) {
+        if let Some(deed) = Deed::of_refusal(code) {
+            self.reputation.record(*peer, deed, now);
+        }
         let Some(measured) = self.measured.get_mut(peer) else {
             return;
         };
@@ -158,11 +191,15 @@ impl Router {
     }
 }
 
-/// A number that orders equals differently for each salt.
+/// A number that orders equals differently for each salt, also for salts that follow each other: the
+/// last step of `SplitMix64`.
 fn spread(peer: &PublicKey, salt: u64) -> u64 {
     let mut key = [0; 8];
     key.copy_from_slice(&peer.0[8..16]);
-    (u64::from_le_bytes(key) ^ salt).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+    let mut mixed = u64::from_le_bytes(key) ^ salt.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 #[cfg(test)]
@@ -232,7 +269,7 @@ mod tests {
         let mut router = Router::new();
         for (n, ms) in [(1, 900), (2, 100)] {
             router.on_sent(peer(n));
-            router.on_first_token(&peer(n), ms);
+            router.on_first_token(&peer(n), ms, NOW);
             router.on_ended(&peer(n));
         }
         assert_eq!(choose(&router, &offers, &[]), Some(peer(2)));
@@ -272,5 +309,34 @@ mod tests {
             counts[usize::from(choice.peer.0[0] - 1)] += 1;
         }
         assert_eq!(counts, [32, 32]);
+    }
+
+    #[test]
+    fn requests_that_follow_each_other_go_to_equals_in_equal_shares() {
+        for others in [2, 3, 5] {
+            let offers = table(&vec![(4, 4, 0); others]);
+            let router = Router::new();
+            let mut counts = vec![0_u32; others];
+            for salt in 0..2_000 {
+                let salt = 1_796_000_000_000_000 + salt;
+                let choice = router.choose(&offers, (&model(), NEEDS), &[], NOW, salt).unwrap();
+                counts[usize::from(choice.peer.0[0] - 1)] += 1;
+            }
+            let even = 2_000 / u32::try_from(others).unwrap();
+            for count in &counts {
+                assert!(count.abs_diff(even) * 10 < even, "{counts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn better_conduct_comes_before_less_load_and_after_a_lower_price() {
+        let mut router = Router::new();
+        for _ in 0..10 {
+            router.reputation_mut().record(peer(1), Deed::Failed, NOW);
+        }
+        assert_eq!(choose(&router, &table(&[(4, 4, 0), (4, 1, 0)]), &[]), Some(peer(2)));
+        assert_eq!(choose(&router, &table(&[(4, 4, 0), (4, 1, 3)]), &[]), Some(peer(1)));
+        assert_eq!(choose(&router, &table(&[(4, 4, 0), (4, 0, 0)]), &[]), Some(peer(1)));
     }
 }

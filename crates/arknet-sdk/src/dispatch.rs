@@ -10,7 +10,11 @@ use std::{
 };
 
 use arknet_mesh::{Mesh, RequestStream};
-use arknet_protocol::{AnswerCheck, Choice, Router, usage_bound};
+use arknet_protocol::{
+    AnswerCheck, Choice, Router,
+    reputation::{Deed, Reputation},
+    usage_bound,
+};
 use arknet_types::{
     Atoms, Capabilities, InferRequest, PublicKey, Refusal, RefusalCode, Reply, Request, Timestamp,
     Usage,
@@ -27,6 +31,8 @@ const PEERS_TRIED_MAX: usize = 4;
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a request waits for peers that have just restarted.
 const RESTART_WAIT_MS_MAX: u64 = 3_000;
+/// Longer inputs take their time to read: how long says nothing of the peer.
+const SHORT_INPUT_BYTES: usize = 8 * 1024;
 const SILENCE_MAX: Duration = Duration::from_millis(SILENCE_MS_MAX);
 
 /// Uses models on other people's machines. Cheap to clone; requests run side by side.
@@ -86,6 +92,12 @@ impl Client {
     #[must_use]
     pub fn mesh(&self) -> &Mesh {
         &self.shared.mesh
+    }
+
+    /// Looks at, or changes, what the conduct of peers says of them. Who keeps it over a restart puts
+    /// it back in this way.
+    pub fn with_reputation<T>(&self, look: impl FnOnce(&mut Reputation) -> T) -> T {
+        look(lock(&self.shared.router).reputation_mut())
     }
 
     /// Sends a request as the wire has it. Resolves when a peer begins to answer; until then other
@@ -158,7 +170,11 @@ impl Client {
         match result {
             Ok((stream, first)) => {
                 let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-                router.on_first_token(&choice.peer, ms);
+                let now = clock::now();
+                router.on_first_token(&choice.peer, ms, now);
+                if infer.input_bytes() <= SHORT_INPUT_BYTES {
+                    router.reputation_mut().first_token(choice.peer, &infer.model, ms, now);
+                }
                 drop(router);
                 Ok(Answer {
                     peer: choice.peer,
@@ -308,10 +324,22 @@ impl Answer {
         };
         if let Err(refusal) = self.check.take(&reply) {
             self.stream = None;
+            self.did(Deed::Lied);
             return Some(Reply::Refused(refusal));
         }
-        if let Reply::Done { usage, .. } = &reply {
-            self.in_flight.used(*usage);
+        match &reply {
+            Reply::Done { usage, .. } => {
+                self.in_flight.used(*usage);
+                self.did(Deed::Answered);
+            }
+            // That it was lost is known already.
+            Reply::Refused(Refusal { code: RefusalCode::PeerLost, .. }) => {}
+            Reply::Refused(refusal) => {
+                if let Some(deed) = Deed::of_refusal(refusal.code) {
+                    self.did(deed);
+                }
+            }
+            _ => {}
         }
         if matches!(reply, Reply::Done { .. } | Reply::Refused(_)) {
             self.stream = None;
@@ -325,6 +353,12 @@ impl Answer {
             let reply = answer.next().await?;
             Some((reply, answer))
         })
+    }
+
+    /// Notes what the peer did.
+    fn did(&self, deed: Deed) {
+        let client = &self.in_flight.client;
+        client.with_reputation(|reputation| reputation.record(self.peer, deed, clock::now()));
     }
 
     async fn read(&mut self) -> Option<Reply> {

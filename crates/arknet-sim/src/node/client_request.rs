@@ -123,7 +123,8 @@ impl Client {
                 }
                 if !active.has_begun {
                     active.has_begun = true;
-                    life.router.on_first_token(&peer, world.now - active.sent_at);
+                    let now = self.clock.read(world.now);
+                    life.router.on_first_token(&peer, world.now - active.sent_at, now);
                 }
             }
             Some(Reply::Done { .. }) => {
