@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use arknet_protocol::Who;
+use arknet_protocol::{Preempt, Who};
 use arknet_provider::upstream::UpstreamOptions;
 use arknet_types::{Atoms, ModelName, NetworkId, NodeId, Profile};
 use serde::{Deserialize, Serialize};
@@ -181,6 +181,9 @@ pub struct Compute {
     pub context_tokens: Option<u32>,
     /// Requests served at once by one model; as many as memory allows, up to 16, when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
+    /// What a request of this machine does when peers hold all slots of its model: `queue` takes the
+    /// next that comes free, `cut` ends the youngest request of a peer.
+    pub preempt: PreemptChoice,
     pub slots: Option<u16>,
     /// Threads for the engine; one for each core when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -201,7 +204,11 @@ pub struct Compute {
     /// memory is needed for another when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_alive_ms: Option<u64>,
-    /// Models that are loaded at the start and stay.
+    /// Of the memory for models, what is for those that are pinned or that this machine's own apps
+    /// use, in MiB. What peers ask for stays out of it, and never sends such a model away.
+    pub reserve_memory_mb: u64,
+    /// Models that are loaded at the start and stay; `pin` means the same.
+    #[serde(alias = "pin")]
     pub pinned: Vec<ModelName>,
     /// Models that compute exactly, whatever `profile` says.
     pub exact: Vec<ModelName>,
@@ -223,6 +230,26 @@ pub struct Compute {
 #[serde(rename_all = "lowercase")]
 pub enum EngineProfile {
     /// As fast as can be.
+/// What a request of this machine does when peers hold all slots.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PreemptChoice {
+    /// It takes the next slot that comes free.
+    #[default]
+    Queue,
+    /// The youngest request of a peer is ended for it.
+    Cut,
+}
+
+impl From<PreemptChoice> for Preempt {
+    fn from(choice: PreemptChoice) -> Self {
+        match choice {
+            PreemptChoice::Queue => Self::Queue,
+            PreemptChoice::Cut => Self::Cut,
+        }
+    }
+}
+
     #[default]
     Default,
     /// The same bits whatever else is computed.
@@ -324,6 +351,7 @@ impl Default for Compute {
             slow_reader_ms: 60_000,
         }
     }
+            preempt: PreemptChoice::Queue,
 }
 
 /// What flags change.
@@ -331,6 +359,7 @@ impl Default for Compute {
 pub struct Overrides {
     /// `--role`.
     pub roles: Option<BTreeSet<Role>>,
+            reserve_memory_mb: 0,
     /// `--listen`, for the mesh.
     pub listen: Option<Vec<String>>,
     /// `--seed`.
@@ -511,6 +540,7 @@ impl Config {
             false => Who::Approved,
         }
     }
+            ("compute.reserve_memory_mb", compute.reserve_memory_mb, 0, 1 << 30),
 
     /// Whether every request of the gateway needs an API key.
     #[must_use]

@@ -82,6 +82,7 @@ impl Engines {
         let budget = compute.memory_bytes_max.unwrap_or_else(|| available.saturating_sub(reserved));
         let mut options =
             FleetOptions::new(program(), vec![OsString::from(ENGINE_ARGUMENT)], budget);
+        options.memory_bytes_reserved = compute.reserve_memory_mb.saturating_mul(1 << 20);
         options.keep_alive = match compute.keep_alive_ms {
             Some(ms) => fleet::KeepAlive::For(Duration::from_millis(ms)),
             None => fleet::KeepAlive::Forever,

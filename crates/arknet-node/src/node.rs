@@ -532,6 +532,7 @@ fn start_mesh(
     options.serve = config.plays(Role::Compute);
     Ok(arknet_mesh::start(options)?)
 }
+        preempt: config.compute.preempt.into(),
 
 fn parse_addresses(texts: &[String]) -> Result<Vec<Multiaddr>, NodeError> {
     let parse = |text: &String| text.parse().map_err(|_| NodeError::Address { text: text.clone() });

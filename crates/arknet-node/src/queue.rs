@@ -8,9 +8,10 @@ use std::{
     },
 };
 
-use arknet_protocol::{Asker, Placement, SlotQueue, Ticket};
+use arknet_protocol::{Asker, Placement, Preempt, SlotQueue, Ticket};
 use arknet_types::{Refusal, RefusalCode};
 use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 /// The queue before one model.
 #[derive(Clone)]
@@ -28,21 +29,35 @@ struct Shared {
 struct State {
     slots: SlotQueue,
     waiting: BTreeMap<Ticket, oneshot::Sender<Permit>>,
+    /// The way to tell a running request that its slot is needed.
+    running: BTreeMap<Ticket, CancellationToken>,
 }
 
 /// A slot. Given back when dropped.
 pub(crate) struct Permit {
     shared: Option<Arc<Shared>>,
     ticket: Ticket,
+    needed: CancellationToken,
+}
+
+impl Permit {
+    /// Returns when the owner of this node needs the slot: the work must end.
+    pub(crate) async fn needed(&self) {
+        self.needed.cancelled().await;
+    }
 }
 
 impl ModelQueue {
-    pub(crate) fn new(slots: u16, waiting_max: u32) -> Self {
-        let slots = SlotQueue::new(u32::from(slots), waiting_max);
+    pub(crate) fn new(slots: u16, waiting_max: u32, preempt: Preempt) -> Self {
+        let slots = SlotQueue::new(u32::from(slots), waiting_max).preempting(preempt);
         let (free, _) = watch::channel(slots.free());
         Self {
             shared: Arc::new(Shared {
-                state: Mutex::new(State { slots, waiting: BTreeMap::new() }),
+                state: Mutex::new(State {
+                    slots,
+                    waiting: BTreeMap::new(),
+                    running: BTreeMap::new(),
+                }),
                 next_ticket: AtomicU64::new(0),
                 free,
             }),
@@ -64,16 +79,20 @@ impl ModelQueue {
         let ticket = self.shared.next_ticket.fetch_add(1, Ordering::Relaxed);
         let turn = {
             let mut state = self.shared.lock();
-            match state.slots.ask(asker, ticket, arknet_sdk::now()) {
+            let placement = state.slots.ask(asker, ticket, arknet_sdk::now());
+            if let Placement::Cut(victim) = placement {
+                state.running.get(&victim).expect("what runs can be told to end").cancel();
+            }
+            match placement {
                 Placement::Start => {
                     self.shared.announce(&state);
-                    return Ok(Permit { shared: Some(Arc::clone(&self.shared)), ticket });
+                    return Ok(self.shared.permit(&mut state, ticket));
                 }
                 Placement::Busy { retry_after_ms } => {
                     let refusal = Refusal::new(RefusalCode::Busy, "all slots are taken");
                     return Err(refusal.retry_after_ms(retry_after_ms));
                 }
-                Placement::Wait => {
+                Placement::Wait | Placement::Cut(_) => {
                     let (turn, wait) = oneshot::channel();
                     state.waiting.insert(ticket, turn);
                     wait
@@ -108,6 +127,12 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn permit(self: &Arc<Self>, state: &mut State, ticket: Ticket) -> Permit {
+        let needed = CancellationToken::new();
+        state.running.insert(ticket, needed.clone());
+        Permit { shared: Some(Arc::clone(self)), ticket, needed }
+    }
+
     fn announce(&self, state: &State) {
         let free = state.slots.free();
         self.free.send_if_modified(|known| std::mem::replace(known, free) != free);
@@ -120,9 +145,10 @@ impl Drop for Permit {
         let mut unclaimed = None;
         {
             let mut state = shared.lock();
+            state.running.remove(&self.ticket);
             if let Some(ticket) = state.slots.finished(self.ticket, arknet_sdk::now()) {
                 let turn = state.waiting.remove(&ticket).expect("who waits left a way to be told");
-                let permit = Self { shared: Some(Arc::clone(&shared)), ticket };
+                let permit = shared.permit(&mut state, ticket);
                 // A receiver that has just gone gives the permit back here, and dropping it after
                 // the lock is released passes the slot on.
                 unclaimed = turn.send(permit).err();
@@ -144,7 +170,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slot_passes_on_and_none_is_lost() {
-        let queue = ModelQueue::new(1, 8);
+        let queue = ModelQueue::new(1, 8, Preempt::Queue);
         let free = queue.free();
         let first = queue.acquire(PEER).await.unwrap();
         assert_eq!(*free.borrow(), 0);
@@ -166,12 +192,27 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_refuses() {
-        let queue = ModelQueue::new(1, 0);
+        let queue = ModelQueue::new(1, 0, Preempt::Queue);
         let held = queue.acquire(PEER).await.unwrap();
         let refusal = queue.acquire(PEER).await.err().unwrap();
         assert_eq!(refusal.code, RefusalCode::Busy);
         assert!(refusal.retry_after_ms.is_some());
         drop(held);
         assert!(queue.acquire(PEER).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_request_of_a_peer_is_told_when_the_owner_needs_its_slot() {
+        let queue = ModelQueue::new(1, 0, Preempt::Cut);
+        let held = queue.acquire(PEER).await.unwrap();
+        assert!(held.needed().now_or_never().is_none());
+        let mut local = Box::pin(queue.acquire(Asker::Local));
+        assert!((&mut local).now_or_never().is_none());
+        held.needed().await;
+        drop(held);
+        let local = local.now_or_never().expect("its turn").unwrap();
+        let refused = queue.acquire(Asker::Local).await;
+        assert!(refused.is_err(), "what is the owner's is not ended");
+        assert!(local.needed().now_or_never().is_none());
     }
 }

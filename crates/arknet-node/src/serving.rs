@@ -7,8 +7,8 @@ use std::{
 };
 
 use arknet_mesh::{FrameError, Inbound, RequestStream};
-use arknet_protocol::{Admitted, Asker, CheckedRequest, Offered, Price, Who, usage_bound};
-use arknet_provider::{Generation, ModelInfo, Models, Provider};
+use arknet_protocol::{Admitted, Asker, CheckedRequest, Offered, Preempt, Price, Who, usage_bound};
+use arknet_provider::{Generation, ModelInfo, Models, Origin, Provider};
 use arknet_types::{
     Capabilities, DecodeError, InferRequest, Input, ModelName, PublicKey, Refusal, RefusalCode,
     Reply, Request, Timestamp, Usage, frame,
@@ -94,6 +94,7 @@ struct Shared {
     price: Price,
     queue_max: u32,
     /// Files of models for other peers, where they may have them.
+    preempt: Preempt,
     files: Option<Served>,
     metrics: Metrics,
     gate: Gate,
@@ -125,6 +126,8 @@ pub(crate) struct ServingOptions {
     pub(crate) queue_max: u32,
     /// A reader that takes nothing for so long loses its answer.
     pub(crate) slow_reader: Duration,
+    /// What a request of the owner does when peers hold all slots.
+    pub(crate) preempt: Preempt,
     /// The files that others may have.
     pub(crate) files: Option<ModelFiles>,
     /// Where it is counted.
@@ -133,14 +136,22 @@ pub(crate) struct ServingOptions {
 
 /// An answer that is being made here. Dropping it stops the work and frees the slot.
 pub struct Running {
-    generation: Generation,
-    _permit: Permit,
+    generation: Option<Generation>,
+    permit: Permit,
 }
 
 impl Running {
     /// The next piece. Cancel safe.
     pub async fn next(&mut self) -> Option<Reply> {
-        self.generation.next().await
+        let generation = self.generation.as_mut()?;
+        tokio::select! {
+            biased;
+            () = self.permit.needed() => {}
+            reply = generation.next() => return reply,
+        }
+        self.generation = None;
+        let words = "ended because the owner of this node needs the slot; ask again";
+        Some(Reply::Refused(Refusal::new(RefusalCode::Busy, words).retry_after_ms(1_000)))
     }
 }
 
@@ -157,7 +168,7 @@ impl Serving {
             price: Price::default(),
             is_shared: true,
             provider: Arc::new(files),
-            queue: ModelQueue::new(FILE_SLOTS, options.queue_max),
+            queue: ModelQueue::new(FILE_SLOTS, options.queue_max, Preempt::Queue),
         });
         let serving = Self {
             shared: Arc::new(Shared {
@@ -170,6 +181,7 @@ impl Serving {
                 metrics: options.metrics,
                 gate: options.gate,
                 horizon,
+                preempt: options.preempt,
                 slow_reader: options.slow_reader,
                 arriving: Semaphore::new(ARRIVING_BYTES_MAX),
                 closing: CancellationToken::new(),
@@ -219,7 +231,7 @@ impl Serving {
                 }
                 let queue = match held.get(&info.name) {
                     Some(old) if old.info.slots == info.slots => old.queue.clone(),
-                    _ => ModelQueue::new(info.slots, self.shared.queue_max),
+                    _ => ModelQueue::new(info.slots, self.shared.queue_max, self.shared.preempt),
                 };
                 let price = self.shared.price;
                 let (provider, is_shared) = (Arc::clone(provider), *is_shared);

@@ -47,4 +47,4 @@ pub use offers::{Inserted, OfferTable};
 pub use peerbook::{Known, Noticed, OfferDigest, PeerBook, Sighting, Source, Wanted};
 pub use probes::Probes;
 pub use routing::{Choice, Router};
-pub use slots::{Asker, Placement, SlotQueue, Ticket};
+pub use slots::{Asker, Placement, Preempt, SlotQueue, Ticket};

@@ -1,6 +1,6 @@
 //! Who runs now, who waits, who is told to come again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use arknet_types::{PublicKey, Timestamp};
 
@@ -23,6 +23,9 @@ pub enum Placement {
     Start,
     /// It waits; [`SlotQueue::finished`] will name its ticket.
     Wait,
+    /// It waits, and this running request of another peer is to be ended for it. Say
+    /// [`SlotQueue::finished`] when it is.
+    Cut(Ticket),
     /// Come again after so many milliseconds.
     Busy {
         /// An estimate from how long requests took lately.
@@ -30,13 +33,27 @@ pub enum Placement {
     },
 }
 
+/// What a request of the owner does when peers hold all slots.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Preempt {
+    /// It takes the next slot that comes free.
+    #[default]
+    Queue,
+    /// The youngest request of a peer is ended for it.
+    Cut,
+}
+
 /// The slots of one model and the queue before them: local first, then one request of each peer in
-/// turn, so that a peer with many requests delays itself and nobody else.
+/// turn, so that a peer with many requests delays itself and nobody else. However many requests of
+/// peers wait, the owner's are not refused for it.
 #[derive(Debug)]
 pub struct SlotQueue {
     slots: u32,
     waiting_max: u32,
-    running: BTreeMap<Ticket, Timestamp>,
+    preempt: Preempt,
+    running: BTreeMap<Ticket, Running>,
+    /// Of the running ones, those that were told to end.
+    cut: BTreeSet<Ticket>,
     waiting: BTreeMap<Asker, VecDeque<Ticket>>,
     /// Peers that wait, in the order they are served next.
     turns: VecDeque<Asker>,
@@ -45,8 +62,15 @@ pub struct SlotQueue {
     duration_ms: u64,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Running {
+    asker: Asker,
+    since: Timestamp,
+}
+
 impl SlotQueue {
-    /// A queue before `slots` slots where `waiting_max` requests may wait.
+    /// A queue before `slots` slots where `waiting_max` requests of peers may wait, and as many of
+    /// the owner.
     ///
     /// # Panics
     /// When there is no slot at all.
@@ -56,7 +80,9 @@ impl SlotQueue {
         Self {
             slots,
             waiting_max,
+            preempt: Preempt::Queue,
             running: BTreeMap::new(),
+            cut: BTreeSet::new(),
             waiting: BTreeMap::new(),
             turns: VecDeque::new(),
             waiting_count: 0,
@@ -64,17 +90,24 @@ impl SlotQueue {
         }
     }
 
+    /// The same, where a request of the owner does this when peers hold all slots.
+    #[must_use]
+    pub fn preempting(self, preempt: Preempt) -> Self {
+        Self { preempt, ..self }
+    }
+
     /// Asks for a slot.
     pub fn ask(&mut self, asker: Asker, ticket: Ticket, now: Timestamp) -> Placement {
         if self.free() > 0 && self.waiting_count == 0 {
-            self.running.insert(ticket, now);
+            self.running.insert(ticket, Running { asker, since: now });
             return Placement::Start;
         }
-        let share = self.waiting.get(&asker).map_or(0, VecDeque::len);
-        let full = self.waiting_count >= self.waiting_max;
-        // One peer may fill half the queue, so that there is always room for a second one.
-        let greedy = asker != Asker::Local && share >= self.waiting_max.div_ceil(2) as usize;
-        if full || greedy {
+        let is_owner = asker == Asker::Local;
+        let owner_waits = self.waiting.get(&Asker::Local).map_or(0, VecDeque::len);
+        // One that ends already, and for whom nobody of the owner waits any more, is enough.
+        let is_freed = is_owner && self.cut.len() > owner_waits;
+        let victim = (is_owner && !is_freed).then(|| self.victim()).flatten();
+        if victim.is_none() && !is_freed && self.is_full_for(asker) {
             let rounds = u64::from(self.waiting_count / self.slots) + 1;
             return Placement::Busy {
                 retry_after_ms: rounds.saturating_mul(self.duration_ms).max(100),
@@ -86,15 +119,50 @@ impl SlotQueue {
         }
         queue.push_back(ticket);
         self.waiting_count += 1;
-        Placement::Wait
+        match victim {
+            Some(victim) => {
+                self.cut.insert(victim);
+                Placement::Cut(victim)
+            }
+            None => Placement::Wait,
+        }
+    }
+
+    /// Whether no more requests of this asker may wait.
+    fn is_full_for(&self, asker: Asker) -> bool {
+        let share = self.waiting.get(&asker).map_or(0, VecDeque::len);
+        if asker == Asker::Local {
+            return share >= self.waiting_max as usize;
+        }
+        let of_owner = self.waiting.get(&Asker::Local).map_or(0, VecDeque::len);
+        let of_peers = self.waiting_count as usize - of_owner;
+        // One peer may fill half the queue, so that there is always room for a second one.
+        of_peers >= self.waiting_max as usize || share >= self.waiting_max.div_ceil(2) as usize
+    }
+
+    /// The request that goes when the owner asks: the youngest of a peer, one for each request of
+    /// the owner that waits.
+    fn victim(&self) -> Option<Ticket> {
+        if self.preempt != Preempt::Cut {
+            return None;
+        }
+        let of_peers = self.running.iter().filter(|(ticket, running)| {
+            running.asker != Asker::Local && !self.cut.contains(*ticket)
+        });
+        of_peers
+            .max_by_key(|(ticket, running)| (running.since, **ticket))
+            .map(|(ticket, _)| *ticket)
     }
 
     /// A running request is over. Returns the ticket that takes its slot, if one waits.
     pub fn finished(&mut self, ticket: Ticket, now: Timestamp) -> Option<Ticket> {
-        let began = self.running.remove(&ticket)?;
-        self.duration_ms = (now.since_ms(began) + 3 * self.duration_ms) / 4;
-        let next = self.next()?;
-        self.running.insert(next, now);
+        let Running { since, .. } = self.running.remove(&ticket)?;
+        if !self.cut.remove(&ticket) {
+            // What was cut short does not tell how long requests take.
+            self.duration_ms = (now.since_ms(since) + 3 * self.duration_ms) / 4;
+        }
+        let (asker, next) = self.next()?;
+        self.running.insert(next, Running { asker, since: now });
         assert!(self.running.len() <= self.slots as usize, "slots are not overbooked");
         Some(next)
     }
@@ -134,7 +202,7 @@ impl SlotQueue {
         self.waiting_count
     }
 
-    fn next(&mut self) -> Option<Ticket> {
+    fn next(&mut self) -> Option<(Asker, Ticket)> {
         let asker = if self.waiting.contains_key(&Asker::Local) {
             Asker::Local
         } else {
@@ -148,64 +216,9 @@ impl SlotQueue {
         } else if asker != Asker::Local {
             self.turns.push_back(asker);
         }
-        Some(ticket)
+        Some((asker, ticket))
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const A: Asker = Asker::Peer(PublicKey([1; 32]));
-    const B: Asker = Asker::Peer(PublicKey([2; 32]));
-    const T: Timestamp = Timestamp(0);
-
-    #[test]
-    fn local_first_then_peers_in_turn() {
-        let mut queue = SlotQueue::new(1, 8);
-        assert_eq!(queue.ask(A, 0, T), Placement::Start);
-        for (asker, ticket) in [(A, 1), (A, 2), (A, 3), (B, 4), (Asker::Local, 5)] {
-            assert_eq!(queue.ask(asker, ticket, T), Placement::Wait);
-        }
-        let mut order = vec![];
-        let mut running = 0;
-        while let Some(next) = queue.finished(running, T) {
-            order.push(next);
-            running = next;
-        }
-        assert_eq!(order, [5, 1, 4, 2, 3]);
-        assert_eq!((queue.free(), queue.waiting()), (1, 0));
-    }
-
-    #[test]
-    fn a_full_queue_says_when_to_come_again() {
-        let mut queue = SlotQueue::new(1, 4);
-        queue.ask(A, 0, T);
-        assert_eq!(queue.ask(A, 1, T), Placement::Wait);
-        assert_eq!(queue.ask(A, 2, T), Placement::Wait);
-        assert!(
-            matches!(queue.ask(A, 3, T), Placement::Busy { .. }),
-            "half the queue for one peer"
-        );
-        assert_eq!(queue.ask(B, 4, T), Placement::Wait);
-        assert_eq!(queue.ask(B, 5, T), Placement::Wait);
-        let Placement::Busy { retry_after_ms } = queue.ask(Asker::Local, 6, T) else {
-            panic!("full")
-        };
-        assert!(retry_after_ms >= 1_000);
-    }
-
-    #[test]
-    fn who_gives_up_leaves_no_trace() {
-        let mut queue = SlotQueue::new(1, 4);
-        queue.ask(A, 0, T);
-        queue.ask(A, 1, T);
-        queue.ask(B, 2, T);
-        assert!(queue.abandon(A, 1));
-        assert!(!queue.abandon(A, 1));
-        assert_eq!(queue.finished(0, T), Some(2));
-        assert_eq!(queue.finished(2, T), None);
-        assert_eq!(queue.finished(2, T), None, "ending twice frees nothing");
-        assert_eq!(queue.free(), 1);
-    }
-}
+mod tests;

@@ -12,11 +12,11 @@ use arknet_types::{InferRequest, ModelName, Refusal, RefusalCode};
 use tokio::sync::oneshot;
 
 use inner::{Ask, Inner, Member, Request, resident_bytes};
-pub use policy::{Action, FleetError, KeepAlive, Place, Policy, PolicyModel, PolicyOptions};
+pub use policy::{Action, FleetError, KeepAlive, Place, Policy, PolicyModel, PolicyOptions, Wish};
 pub use restarts::Restarts;
 
 use crate::{
-    Generation, ModelInfo, Models, Provider,
+    Generation, ModelInfo, Models, Origin, Provider,
     child::{ChildOptions, process_ended, protocol::run_frame, replies},
 };
 
@@ -27,6 +27,8 @@ pub struct FleetOptions {
     pub child: ChildOptions,
     /// Memory of all models together.
     pub memory_bytes_max: u64,
+    /// Of that, for models the owner has pinned or uses.
+    pub memory_bytes_reserved: u64,
     /// How long a model that nobody uses stays in memory, unless a request says otherwise.
     pub keep_alive: KeepAlive,
     /// How long a request waits before busy models make room for its model, and how long a model
@@ -51,6 +53,7 @@ impl FleetOptions {
                 silence_max: Duration::from_secs(600),
             },
             memory_bytes_max,
+            memory_bytes_reserved: 0,
             keep_alive: KeepAlive::For(Duration::from_secs(300)),
             patience: Duration::from_secs(5),
             restarts: Restarts::default(),
@@ -155,7 +158,7 @@ impl Fleet {
             return Ok(());
         }
         let (done, is_done) = oneshot::channel();
-        let seat = self.inner.ask(name, Some(keep), |_| Ok(Ask::Load(done)))?;
+        let seat = self.inner.ask(name, Some(keep), Wish::Load, |_| Ok(Ask::Load(done)))?;
         let answer = is_done.await.unwrap_or_else(|_| Err(process_ended()));
         drop(seat);
         answer
@@ -167,9 +170,18 @@ impl Fleet {
         request: InferRequest,
         keep: Option<KeepAlive>,
     ) -> Result<Generation, Refusal> {
+        self.run(request, Wish::Request, keep)
+    }
+
+    fn run(
+        &self,
+        request: InferRequest,
+        wish: Wish,
+        keep: Option<KeepAlive>,
+    ) -> Result<Generation, Refusal> {
         let (tx, rx) = replies();
         let model = request.model.clone();
-        let seat = self.inner.ask(&model, keep, |id| {
+        let seat = self.inner.ask(&model, keep, wish, |id| {
             Ok(Ask::Request(Request::new(model.clone(), run_frame(id, request)?, tx)))
         })?;
         Ok(Generation::with_seat(rx, Box::new(seat)))
@@ -226,7 +238,15 @@ impl Provider for Fleet {
     }
 
     fn generate(&self, request: InferRequest) -> Result<Generation, Refusal> {
-        self.generate_with(request, None)
+        self.run(request, Wish::Request, None)
+    }
+
+    fn generate_for(&self, origin: Origin, request: InferRequest) -> Result<Generation, Refusal> {
+        let wish = match origin {
+            Origin::Owner => Wish::Request,
+            Origin::Guest => Wish::Guest,
+        };
+        self.run(request, wish, None)
     }
 }
 

@@ -12,4 +12,4 @@ mod model;
 pub mod upstream;
 
 pub use generation::{Generation, Seat};
-pub use model::{ModelDetails, ModelInfo, Models, Provider};
+pub use model::{ModelDetails, ModelInfo, Models, Origin, Provider};

@@ -9,6 +9,15 @@ use crate::Generation;
 /// The models of a provider, now and whenever that changes.
 pub type Models = watch::Receiver<Arc<[ModelInfo]>>;
 
+/// Whose request it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Origin {
+    /// Of whoever the machine belongs to.
+    Owner,
+    /// Of somebody else.
+    Guest,
+}
+
 /// Something that answers requests.
 pub trait Provider: Send + Sync + 'static {
     /// What it serves, now and whenever that changes. A model that cannot be served at this moment,
@@ -18,6 +27,12 @@ pub trait Provider: Send + Sync + 'static {
     /// Starts answering and returns at once, or refuses. Never blocks, so it may be called from an
     /// async task. More than [`ModelInfo::slots`] generations at a time are refused as busy.
     fn generate(&self, request: InferRequest) -> Result<Generation, Refusal>;
+
+    /// The same, for whom. A provider that has little memory gives it to the owner first.
+    fn generate_for(&self, origin: Origin, request: InferRequest) -> Result<Generation, Refusal> {
+        let _ = origin;
+        self.generate(request)
+    }
 
     /// Numbers about itself, in a form that whoever started it knows. Never anything a user wrote.
     /// Called from an async task now and then; must not block.

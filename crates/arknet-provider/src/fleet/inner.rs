@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Action, FleetError, FleetOptions, KeepAlive, Place, Policy, PolicyOptions};
+use super::{Action, FleetError, FleetOptions, KeepAlive, Place, Policy, PolicyOptions, Wish};
 use crate::{
     ModelInfo, Seat,
     child::{Child, ChildOptions, Ended, Orphan, Taken},
@@ -175,6 +175,7 @@ impl Inner {
     pub(super) fn start(options: FleetOptions) -> Arc<Self> {
         let policy = Policy::new(PolicyOptions {
             memory_bytes_max: options.memory_bytes_max,
+            memory_bytes_reserved: options.memory_bytes_reserved,
             keep_alive: options.keep_alive,
             patience: options.patience,
             restarts: options.restarts,
@@ -227,6 +228,7 @@ impl Inner {
         self: &Arc<Self>,
         name: &ModelName,
         keep: Option<KeepAlive>,
+        wish: Wish,
         ask: impl FnOnce(u64) -> Result<Ask, Refusal>,
     ) -> Result<FleetSeat, Refusal> {
         let id = {
@@ -242,8 +244,7 @@ impl Inner {
             return Err(Refusal::new(RefusalCode::ShuttingDown, "the node is going away"));
         }
         let now = self.now();
-        let is_request = matches!(ask, Ask::Request(_));
-        let mut actions = state.policy.ask(now, name, id, keep, is_request);
+        let mut actions = state.policy.ask(now, name, id, keep, wish);
         if let [Action::Refuse(refused, _)] = &actions[..]
             && *refused == id
             && let Some(Action::Refuse(_, refusal)) = actions.pop()

@@ -56,11 +56,30 @@ pub enum FleetError {
     Unknown,
 }
 
+/// What somebody asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Wish {
+    /// That a request of the owner is answered.
+    Request,
+    /// That a request of somebody else is answered.
+    Guest,
+    /// That the model is in memory, and nothing else: the owner's wish.
+    Load,
+}
+
+impl Wish {
+    const fn is_request(self) -> bool {
+        !matches!(self, Self::Load)
+    }
+}
+
 /// The bounds of a fleet.
 #[derive(Clone, Copy, Debug)]
 pub struct PolicyOptions {
     /// Memory of all models together.
     pub memory_bytes_max: u64,
+    /// Of that, for models the owner has pinned or uses: what only others ask for stays out of it.
+    pub memory_bytes_reserved: u64,
     /// For models of which nobody says otherwise.
     pub keep_alive: KeepAlive,
     /// How long an ask waits before busy models make room for it, and how long a model stays at
@@ -107,6 +126,8 @@ struct Model {
     memory_bytes: u64,
     slots: u16,
     is_pinned: bool,
+    /// The owner has asked for it since it was loaded.
+    is_owners: bool,
     is_removed: bool,
     place: Place,
     /// To be loaded without anybody waiting for it, since when.
@@ -119,7 +140,7 @@ struct Model {
     used_at: Duration,
     loaded_at: Duration,
     waiting: VecDeque<Waiting>,
-    running: BTreeMap<u64, Duration>,
+    running: BTreeMap<u64, (Duration, Wish)>,
     failures: super::restarts::Failures,
 }
 
@@ -127,10 +148,22 @@ struct Model {
 struct Waiting {
     id: u64,
     since: Duration,
-    is_request: bool,
+    wish: Wish,
 }
 
 impl Model {
+    /// Whether it stays, whatever others ask for.
+    const fn is_the_owners(&self) -> bool {
+        self.is_pinned || self.is_owners
+    }
+
+    /// Whether it is wanted for others alone.
+    fn is_for_guests(&self) -> bool {
+        !self.is_the_owners()
+            && !self.waiting.is_empty()
+            && self.waiting.iter().all(|waiting| waiting.wish == Wish::Guest)
+    }
+
     fn is_idle(&self) -> bool {
         self.place == Place::In && self.running.is_empty() && self.waiting.is_empty()
     }
@@ -189,6 +222,7 @@ impl Policy {
             memory_bytes,
             slots,
             is_pinned,
+            is_owners: false,
             is_removed: false,
             place: Place::Out,
             wanted_since: is_pinned.then_some(now),
@@ -250,13 +284,14 @@ impl Policy {
         name: &ModelName,
         id: u64,
         keep: Option<KeepAlive>,
-        is_request: bool,
+        wish: Wish,
     ) -> Vec<Action> {
-        if let Err(refusal) = self.admit(now, name, is_request) {
+        if let Err(refusal) = self.admit(now, name, wish) {
             return vec![Action::Refuse(id, refusal)];
         }
         let model = self.models.get_mut(name).expect("admitted above");
-        model.waiting.push_back(Waiting { id, since: now, is_request });
+        model.waiting.push_back(Waiting { id, since: now, wish });
+        model.is_owners |= wish != Wish::Guest;
         model.is_dismissed = false;
         model.keep = keep.unwrap_or(model.keep);
         self.asks.insert(id, name.clone());
@@ -301,9 +336,9 @@ impl Policy {
         let healthy =
             if was_loading { Duration::ZERO } else { now.saturating_sub(model.loaded_at) };
         let is_looping = model.failures.one_more(&self.options.restarts, now, healthy);
-        for (id, since) in std::mem::take(&mut model.running).into_iter().rev() {
+        for (id, (since, wish)) in std::mem::take(&mut model.running).into_iter().rev() {
             if retried.contains(&id) {
-                model.waiting.push_front(Waiting { id, since, is_request: true });
+                model.waiting.push_front(Waiting { id, since, wish });
             } else {
                 self.asks.remove(&id);
             }
@@ -440,7 +475,19 @@ impl Policy {
         self.options.memory_bytes_max.saturating_sub(pinned)
     }
 
-    fn admit(&self, now: Duration, name: &ModelName, is_request: bool) -> Result<(), Refusal> {
+    /// Bytes a model that others ask for could have if all that can go for it were gone.
+    fn room_for_guests(&self, name: &ModelName) -> u64 {
+        let others = self.models.iter().filter(|(other, model)| {
+            *other != name
+                && model.is_the_owners()
+                && (model.is_pinned || model.place != Place::Out)
+        });
+        let owners = others.map(|(_, model)| model.memory_bytes).sum::<u64>();
+        let taken = owners.max(self.options.memory_bytes_reserved);
+        self.options.memory_bytes_max.saturating_sub(taken)
+    }
+
+    fn admit(&self, now: Duration, name: &ModelName, wish: Wish) -> Result<(), Refusal> {
         let model = self.models.get(name).filter(|model| !model.is_removed);
         let model = model.ok_or_else(|| unknown(name))?;
         let room = self.room_for(name);
@@ -456,7 +503,12 @@ impl Policy {
         {
             return Err(looping("", left));
         }
-        let of_kind = model.waiting.iter().filter(|waiting| waiting.is_request == is_request);
+        let is_new = model.place == Place::Out && !model.is_the_owners();
+        if wish == Wish::Guest && is_new && model.memory_bytes > self.room_for_guests(name) {
+            return Err(kept_for_owner());
+        }
+        let is_request = wish.is_request();
+        let of_kind = model.waiting.iter().filter(|w| w.wish.is_request() == is_request);
         let waiting = of_kind.count();
         if is_request && model.running.len() + waiting >= usize::from(model.slots) {
             let words = format!("all {} places of the model are taken", model.slots);
@@ -478,6 +530,7 @@ impl Policy {
             return;
         };
         model.place = Place::Out;
+        model.is_owners = model.waiting.iter().any(|waiting| waiting.wish != Wish::Guest);
         if model.waiting.is_empty() {
             model.keep = keep;
         }
@@ -511,11 +564,11 @@ impl Policy {
             if model.place != Place::In || model.is_draining {
                 continue;
             }
-            for Waiting { id, since, is_request } in model.waiting.drain(..) {
+            for Waiting { id, since, wish } in model.waiting.drain(..) {
                 actions.push(Action::Run(id));
                 model.used_at = now;
-                if is_request {
-                    model.running.insert(id, since);
+                if wish.is_request() {
+                    model.running.insert(id, (since, wish));
                 } else {
                     self.asks.remove(&id);
                 }
@@ -523,21 +576,30 @@ impl Policy {
         }
     }
 
-    /// Loads what is asked for, the longest waiting first, and makes room for it.
+    /// Loads what is asked for, the owner's wishes first and then the longest waiting, and makes room
+    /// for it.
     fn load(&mut self, now: Duration, actions: &mut Vec<Action>) {
         let claims = self.models.iter().filter(|(_, model)| model.failures.retry_at() <= now);
-        let mut claims: Vec<_> =
-            claims.filter_map(|(name, model)| Some((model.claim_since()?, name.clone()))).collect();
+        let mut claims: Vec<_> = claims
+            .filter_map(|(name, model)| {
+                Some((model.is_for_guests(), model.claim_since()?, name.clone()))
+            })
+            .collect();
         claims.sort_unstable();
         let mut is_first_blocked = true;
-        for (since, name) in claims {
+        for (is_for_guests, since, name) in claims {
             let needed = self.models[&name].memory_bytes;
             if needed > self.room_for(&name) {
                 // A pin came after the ask.
-                self.refuse_waiting(&name, actions);
+                self.refuse_waiting(&name, &pinned_over(), actions);
                 continue;
             }
-            let free = self.free_bytes();
+            if is_for_guests && needed > self.room_for_guests(&name) {
+                // The owner has asked for another model meanwhile.
+                self.refuse_waiting(&name, &kept_for_owner(), actions);
+                continue;
+            }
+            let free = if is_for_guests { self.free_for_guests() } else { self.free_bytes() };
             if needed <= free {
                 self.models.get_mut(&name).expect("one of ours").place = Place::Loading;
                 actions.push(Action::Load(name));
@@ -546,7 +608,7 @@ impl Policy {
             } else if is_first_blocked {
                 is_first_blocked = false;
                 let is_impatient = since.saturating_add(self.options.patience) <= now;
-                self.make_room(now, needed - free, is_impatient, actions);
+                self.make_room(now, needed - free, is_impatient, is_for_guests, actions);
                 if is_impatient {
                     // What comes free is for this one; nobody slips in before it.
                     return;
@@ -561,13 +623,24 @@ impl Policy {
         self.options.memory_bytes_max.saturating_sub(taken)
     }
 
-    /// Sends models away, the longest unused first: idle ones, and for somebody who has waited long
+    /// Of the free bytes, those that are not kept for the owner.
+    fn free_for_guests(&self) -> u64 {
+        let there = self.models.values().filter(|model| model.place != Place::Out);
+        let owners = there.filter(|model| model.is_the_owners());
+        let owners = owners.map(|model| model.memory_bytes).sum::<u64>();
+        let kept = self.options.memory_bytes_reserved.saturating_sub(owners);
+        self.free_bytes().saturating_sub(kept)
+    }
+
+    /// Sends models away, the longest unused first, those of the owner last and for others not at
+    /// all: idle ones, and for somebody who has waited long
     /// enough also busy ones, which first end what they have begun.
     fn make_room(
         &mut self,
         now: Duration,
         missing: u64,
         is_impatient: bool,
+        is_for_guests: bool,
         actions: &mut Vec<Action>,
     ) {
         let leaving = self.models.values().filter(|model| model.place == Place::Leaving);
@@ -577,12 +650,13 @@ impl Policy {
             .models
             .iter_mut()
             .filter(|(_, model)| model.place == Place::In && !model.is_pinned)
+            .filter(|(_, model)| !(is_for_guests && model.is_owners))
             .filter(|(_, model)| {
                 let has_stayed = model.loaded_at.saturating_add(patience) <= now;
                 model.is_idle() || (is_impatient && has_stayed)
             })
             .collect();
-        victims.sort_by_key(|(_, model)| (!model.is_idle(), model.used_at));
+        victims.sort_by_key(|(_, model)| (!model.is_idle(), model.is_owners, model.used_at));
         let there = victims.iter().map(|(_, model)| model.memory_bytes).sum::<u64>();
         if there < missing && !is_impatient {
             // It would not help yet, and they may be of use until it does.
@@ -602,16 +676,27 @@ impl Policy {
         }
     }
 
-    fn refuse_waiting(&mut self, name: &ModelName, actions: &mut Vec<Action>) {
+    fn refuse_waiting(&mut self, name: &ModelName, why: &Refusal, actions: &mut Vec<Action>) {
         let model = self.models.get_mut(name).expect("one of ours");
         model.wanted_since = None;
-        let words = "other models were pinned, and the memory left is not enough for this one";
         for Waiting { id, .. } in model.waiting.drain(..) {
             self.asks.remove(&id);
-            let refusal = Refusal::new(RefusalCode::ProviderFailed, words);
-            actions.push(Action::Refuse(id, refusal));
+            actions.push(Action::Refuse(id, why.clone()));
         }
     }
+}
+
+fn pinned_over() -> Refusal {
+    let words = "other models were pinned, and the memory left is not enough for this one";
+    Refusal::new(RefusalCode::ProviderFailed, words)
+}
+
+/// How long whoever asks for a model stays away while the owner's own are in memory.
+const KEPT_MS: u64 = 30_000;
+
+fn kept_for_owner() -> Refusal {
+    let words = "the owner's models need the memory that this one would take";
+    Refusal::new(RefusalCode::Busy, words).retry_after_ms(KEPT_MS)
 }
 
 fn unknown(name: &ModelName) -> Refusal {

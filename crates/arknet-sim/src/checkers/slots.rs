@@ -96,7 +96,9 @@ impl Checkers {
         let (running, waiting) = (plain.running.len(), plain.waiting.len());
         let agrees = (queue.total() - queue.free()) as usize == running
             && queue.waiting() as usize == waiting;
-        self.hold(agrees && queue.waiting() <= waiting_max, || {
+        // Of peers so many, of the owner so many, and one for each slot that is cut free for him.
+        let most = 2 * waiting_max + queue.total();
+        self.hold(agrees && queue.waiting() <= most, || {
             format!("{queue:?} at {place:?} where {running} run and {waiting} wait")
         });
         self.hold(queue.free() == 0 || queue.waiting() == 0, || {

@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
 use arknet_protocol::{
-    Admission, Admitted, Asker, CheckedRequest, Grants, Horizon, Policy, SlotQueue, Ticket, Who,
+    Admission, Admitted, Asker, CheckedRequest, Grants, Horizon, Policy, Preempt, SlotQueue,
+    Ticket, Who,
 };
 use arknet_types::{KeyPair, PublicKey, Request, Timestamp, Usage};
 
@@ -151,7 +152,9 @@ impl Server {
         let mut gate = Admission::new(policy);
         gate.set_grants(server_grants::told(world, &self.grants), now);
         let queues = self.served.iter();
-        let queues = queues.map(|s| SlotQueue::new(s.slots, s.waiting_max));
+        // Some owners let running requests of peers be ended for their own.
+        let preempt = if self.id % 2 == 0 { Preempt::Cut } else { Preempt::Queue };
+        let queues = queues.map(|s| SlotQueue::new(s.slots, s.waiting_max).preempting(preempt));
         self.life = Some(Life {
             booted_at: now,
             gate,

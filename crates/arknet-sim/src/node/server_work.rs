@@ -163,6 +163,12 @@ impl Server {
                     self.begin(world, ticket);
                 }
             }
+            Placement::Cut(victim) => {
+                world.checks.waits(place, task.asker, ticket);
+                life.tasks.insert(ticket, task);
+                let refusal = Refusal::new(RefusalCode::Busy, "the owner needs the slot");
+                self.finish(world, victim, Reply::Refused(refusal));
+            }
             Placement::Busy { retry_after_ms } => {
                 let refusal = Refusal::new(RefusalCode::Busy, "every slot is taken")
                     .retry_after_ms(retry_after_ms);

@@ -12,5 +12,6 @@ mod metrics;
 mod namespaces;
 mod network;
 mod pull;
+mod priority;
 mod registry;
 mod sdk;

@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use proptest::prelude::*;
 
@@ -13,6 +13,7 @@ fn name(name: &str) -> ModelName {
 fn policy(memory_bytes_max: u64) -> Policy {
     Policy::new(PolicyOptions {
         memory_bytes_max,
+        memory_bytes_reserved: 0,
         keep_alive: KeepAlive::For(300 * SECOND),
         patience: 5 * SECOND,
         restarts: Restarts::default(),
@@ -49,7 +50,7 @@ fn with(max: u64, models: &[(&str, u64)]) -> Policy {
         let now = second * SECOND;
         policy.add(now, name(of), model(*bytes)).unwrap();
         let id = u64::from(second) + 1000;
-        assert_eq!(policy.ask(now, &name(of), id, None, true), [load(of)]);
+        assert_eq!(policy.ask(now, &name(of), id, None, Wish::Request), [load(of)]);
         assert_eq!(policy.loaded(now, &name(of), 2), [Action::Run(id)]);
         assert_eq!(policy.ended(now, id), []);
     }
@@ -60,12 +61,16 @@ fn with(max: u64, models: &[(&str, u64)]) -> Policy {
 fn a_model_is_loaded_when_asked_for_and_goes_when_unused() {
     let mut policy = with(10, &[("a", 4)]);
     assert_eq!(policy.next_tick(SECOND), Some(300 * SECOND));
-    assert_eq!(policy.ask(100 * SECOND, &name("a"), 1, None, true), [Action::Run(1)]);
+    assert_eq!(policy.ask(100 * SECOND, &name("a"), 1, None, Wish::Request), [Action::Run(1)]);
     assert_eq!(policy.tick(500 * SECOND), [], "it has work");
     assert_eq!(policy.ended(500 * SECOND, 1), []);
     assert_eq!(policy.tick(799 * SECOND), []);
     assert_eq!(policy.tick(800 * SECOND), [unload("a")]);
-    assert_eq!(policy.ask(800 * SECOND, &name("a"), 2, None, true), [], "it waits for the end");
+    assert_eq!(
+        policy.ask(800 * SECOND, &name("a"), 2, None, Wish::Request),
+        [],
+        "it waits for the end"
+    );
     assert_eq!(policy.unloaded(801 * SECOND, &name("a")), [load("a")]);
 }
 
@@ -78,7 +83,7 @@ fn who_asks_may_say_how_long_a_model_stays() {
         (None, Some(310)),
     ] {
         let mut policy = with(10, &[("a", 4)]);
-        policy.ask(SECOND, &name("a"), 1, keep, true);
+        policy.ask(SECOND, &name("a"), 1, keep, Wish::Request);
         let mut actions = policy.ended(10 * SECOND, 1);
         let mut at = 10 * SECOND;
         if actions.is_empty() {
@@ -92,10 +97,10 @@ fn who_asks_may_say_how_long_a_model_stays() {
 #[test]
 fn the_longest_unused_idle_model_makes_room() {
     let mut policy = with(10, &[("a", 4), ("b", 4)]);
-    policy.ask(10 * SECOND, &name("a"), 1, None, true);
+    policy.ask(10 * SECOND, &name("a"), 1, None, Wish::Request);
     policy.ended(10 * SECOND, 1);
     policy.add(11 * SECOND, name("c"), model(4)).unwrap();
-    assert_eq!(policy.ask(11 * SECOND, &name("c"), 2, None, true), [unload("b")]);
+    assert_eq!(policy.ask(11 * SECOND, &name("c"), 2, None, Wish::Request), [unload("b")]);
     assert_eq!(policy.unloaded(12 * SECOND, &name("b")), [load("c")]);
 }
 
@@ -103,18 +108,22 @@ fn the_longest_unused_idle_model_makes_room() {
 fn a_busy_model_makes_room_after_patience_and_only_when_its_work_is_done() {
     let mut policy = with(10, &[("a", 6)]);
     policy.add(SECOND, name("b"), model(6)).unwrap();
-    policy.ask(10 * SECOND, &name("a"), 1, None, true);
-    assert_eq!(policy.ask(11 * SECOND, &name("b"), 2, None, true), []);
-    assert_eq!(policy.ask(12 * SECOND, &name("a"), 3, None, true), [Action::Run(3)]);
+    policy.ask(10 * SECOND, &name("a"), 1, None, Wish::Request);
+    assert_eq!(policy.ask(11 * SECOND, &name("b"), 2, None, Wish::Request), []);
+    assert_eq!(policy.ask(12 * SECOND, &name("a"), 3, None, Wish::Request), [Action::Run(3)]);
     policy.ended(13 * SECOND, 1);
     assert_eq!(policy.next_tick(13 * SECOND), Some(16 * SECOND));
     assert_eq!(policy.tick(16 * SECOND), []);
-    assert_eq!(policy.ask(17 * SECOND, &name("a"), 4, None, true), [], "now it waits behind b");
+    assert_eq!(
+        policy.ask(17 * SECOND, &name("a"), 4, None, Wish::Request),
+        [],
+        "now it waits behind b"
+    );
     assert_eq!(policy.ended(18 * SECOND, 3), [unload("a")]);
     assert_eq!(policy.unloaded(19 * SECOND, &name("a")), [load("b")]);
     assert_eq!(policy.loaded(20 * SECOND, &name("b"), 2), [Action::Run(2)]);
     // And back: a has waited long, but b stays for its time too.
-    assert_eq!(policy.ask(21 * SECOND, &name("b"), 5, None, true), [Action::Run(5)]);
+    assert_eq!(policy.ask(21 * SECOND, &name("b"), 5, None, Wish::Request), [Action::Run(5)]);
     policy.ended(22 * SECOND, 2);
     assert_eq!(policy.ended(22 * SECOND, 5), [unload("b")], "idle, it may go");
     assert_eq!(policy.unloaded(23 * SECOND, &name("b")), [load("a")]);
@@ -126,10 +135,10 @@ fn small_ones_pass_a_waiting_large_one_only_while_it_is_patient() {
     policy.add(SECOND, name("large"), model(8)).unwrap();
     policy.add(SECOND, name("small"), model(2)).unwrap();
     policy.add(SECOND, name("tiny"), model(1)).unwrap();
-    policy.ask(10 * SECOND, &name("a"), 1, None, true);
-    assert_eq!(policy.ask(10 * SECOND, &name("large"), 2, None, true), []);
-    assert_eq!(policy.ask(11 * SECOND, &name("small"), 3, None, true), [load("small")]);
-    assert_eq!(policy.ask(16 * SECOND, &name("tiny"), 4, None, true), []);
+    policy.ask(10 * SECOND, &name("a"), 1, None, Wish::Request);
+    assert_eq!(policy.ask(10 * SECOND, &name("large"), 2, None, Wish::Request), []);
+    assert_eq!(policy.ask(11 * SECOND, &name("small"), 3, None, Wish::Request), [load("small")]);
+    assert_eq!(policy.ask(16 * SECOND, &name("tiny"), 4, None, Wish::Request), []);
 }
 
 #[test]
@@ -139,12 +148,12 @@ fn pinned_models_are_loaded_at_once_and_stay_unless_dismissed() {
     policy.loaded(SECOND, &name("p"), 2);
     assert_eq!(policy.tick(10_000 * SECOND), []);
     policy.add(SECOND, name("a"), model(4)).unwrap();
-    assert_eq!(policy.ask(SECOND, &name("a"), 1, None, true), [load("a")]);
+    assert_eq!(policy.ask(SECOND, &name("a"), 1, None, Wish::Request), [load("a")]);
     let too_large = FleetError::PinnedTooLarge { needed_bytes: 11, max_bytes: 10 };
     assert_eq!(policy.add(SECOND, name("q"), pinned(5)), Err(too_large));
     assert_eq!(policy.dismiss(2 * SECOND, &name("p")).unwrap(), [unload("p")]);
     assert_eq!(policy.unloaded(3 * SECOND, &name("p")), [], "it stays away until it is asked for");
-    assert_eq!(policy.ask(4 * SECOND, &name("p"), 2, None, true), [load("p")]);
+    assert_eq!(policy.ask(4 * SECOND, &name("p"), 2, None, Wish::Request), [load("p")]);
     policy.loaded(5 * SECOND, &name("p"), 2);
     policy.ended(6 * SECOND, 2);
     // A pinned process that fails comes back without being asked.
@@ -156,7 +165,7 @@ fn what_fits_nowhere_is_refused_with_the_numbers() {
     let mut policy = policy(10);
     policy.add(SECOND, name("p"), pinned(3)).unwrap();
     policy.add(SECOND, name("a"), model(8)).unwrap();
-    let refusal = refusal(&policy.ask(SECOND, &name("a"), 1, None, true));
+    let refusal = refusal(&policy.ask(SECOND, &name("a"), 1, None, Wish::Request));
     assert_eq!(refusal.code, RefusalCode::ProviderFailed);
     let words = "the model needs 8 bytes of memory, 7 of 10 can be given to it";
     assert_eq!(refusal.detail, words);
@@ -167,8 +176,8 @@ fn what_fits_nowhere_is_refused_with_the_numbers() {
 fn a_pin_that_comes_after_an_ask_is_told_to_it() {
     let mut policy = with(10, &[("a", 5)]);
     policy.add(SECOND, name("b"), model(8)).unwrap();
-    policy.ask(10 * SECOND, &name("a"), 1, None, true);
-    assert_eq!(policy.ask(10 * SECOND, &name("b"), 2, None, true), []);
+    policy.ask(10 * SECOND, &name("a"), 1, None, Wish::Request);
+    assert_eq!(policy.ask(10 * SECOND, &name("b"), 2, None, Wish::Request), []);
     let actions = policy.pin(11 * SECOND, &name("a"), true).unwrap();
     assert_eq!(refusal(&actions).code, RefusalCode::ProviderFailed);
 }
@@ -177,18 +186,21 @@ fn a_pin_that_comes_after_an_ask_is_told_to_it() {
 fn more_requests_than_slots_are_refused_waiting_or_running() {
     let mut policy = policy(10);
     policy.add(SECOND, name("a"), model(4)).unwrap();
-    policy.ask(SECOND, &name("a"), 1, None, true);
-    policy.ask(SECOND, &name("a"), 2, None, true);
-    let busy = refusal(&policy.ask(SECOND, &name("a"), 3, None, true));
+    policy.ask(SECOND, &name("a"), 1, None, Wish::Request);
+    policy.ask(SECOND, &name("a"), 2, None, Wish::Request);
+    let busy = refusal(&policy.ask(SECOND, &name("a"), 3, None, Wish::Request));
     assert_eq!(busy.code, RefusalCode::Busy);
-    assert_eq!(policy.ask(SECOND, &name("a"), 4, None, false), [], "loading takes no slot");
+    assert_eq!(policy.ask(SECOND, &name("a"), 4, None, Wish::Load), [], "loading takes no slot");
     let all = [Action::Run(1), Action::Run(2), Action::Run(4)];
     assert_eq!(policy.loaded(SECOND, &name("a"), 2), all);
-    assert_eq!(refusal(&policy.ask(SECOND, &name("a"), 5, None, true)).code, RefusalCode::Busy);
-    policy.ended(SECOND, 1);
-    assert_eq!(policy.ask(SECOND, &name("a"), 6, None, true), [Action::Run(6)]);
     assert_eq!(
-        refusal(&policy.ask(SECOND, &name("z"), 7, None, true)).code,
+        refusal(&policy.ask(SECOND, &name("a"), 5, None, Wish::Request)).code,
+        RefusalCode::Busy
+    );
+    policy.ended(SECOND, 1);
+    assert_eq!(policy.ask(SECOND, &name("a"), 6, None, Wish::Request), [Action::Run(6)]);
+    assert_eq!(
+        refusal(&policy.ask(SECOND, &name("z"), 7, None, Wish::Request)).code,
         RefusalCode::UnknownModel
     );
 }
@@ -197,13 +209,13 @@ fn more_requests_than_slots_are_refused_waiting_or_running() {
 fn a_crash_is_retried_at_once_and_a_loop_of_crashes_is_refused_for_a_while() {
     let mut policy = with(10, &[("a", 4), ("b", 4)]);
     let (a, mut now) = (name("a"), 10 * SECOND);
-    policy.ask(now, &a, 1, None, true);
-    policy.ask(now, &a, 2, None, true);
+    policy.ask(now, &a, 1, None, Wish::Request);
+    policy.ask(now, &a, 2, None, Wish::Request);
     assert_eq!(policy.failed(now, &a, "it aborted", &[2]), [load("a")]);
     assert_eq!(policy.loaded(now, &a, 2), [Action::Run(2)], "1 is over");
     assert_eq!(policy.failed(now, &a, "it aborted", &[]), []);
     assert!(!policy.is_listed(now, &a) && policy.is_listed(now, &name("b")));
-    assert_eq!(policy.ask(now, &a, 3, None, true), [], "it waits for the next try");
+    assert_eq!(policy.ask(now, &a, 3, None, Wish::Request), [], "it waits for the next try");
     now = policy.next_tick(now).unwrap();
     assert_eq!(policy.tick(now), [load("a")]);
     policy.loaded(now, &a, 2);
@@ -215,13 +227,13 @@ fn a_crash_is_retried_at_once_and_a_loop_of_crashes_is_refused_for_a_while() {
     let words = "the model's process fails again and again (it aborted); ask again later";
     assert_eq!(told.detail, words);
     assert_eq!(told.retry_after_ms, Some(2000));
-    let told = refusal(&policy.ask(now, &a, 4, None, true));
+    let told = refusal(&policy.ask(now, &a, 4, None, Wish::Request));
     assert_eq!((told.code, told.retry_after_ms), (RefusalCode::ProviderFailed, Some(2000)));
-    assert_eq!(policy.ask(now, &name("b"), 5, None, true), [Action::Run(5)], "b works on");
+    assert_eq!(policy.ask(now, &name("b"), 5, None, Wish::Request), [Action::Run(5)], "b works on");
     now = policy.next_tick(now).unwrap();
     policy.tick(now);
     assert!(policy.is_listed(now, &a));
-    assert_eq!(policy.ask(now, &a, 6, None, true), [load("a")]);
+    assert_eq!(policy.ask(now, &a, 6, None, Wish::Request), [load("a")]);
     policy.loaded(now, &a, 2);
     now += 60 * SECOND;
     assert_eq!(policy.failed(now, &a, "", &[6]), [load("a")], "healthy for long, it starts anew");
@@ -237,7 +249,7 @@ fn what_crashed_comes_back_unasked_while_there_is_room() {
     // Not at the cost of others, not when it was to go, and not in a loop.
     assert_eq!(policy.failed(12 * SECOND, &name("b"), "it aborted", &[]), []);
     policy.add(12 * SECOND, name("c"), model(5)).unwrap();
-    assert_eq!(policy.ask(12 * SECOND, &name("c"), 1, None, true), [load("c")]);
+    assert_eq!(policy.ask(12 * SECOND, &name("c"), 1, None, Wish::Request), [load("c")]);
     assert_eq!(policy.tick(13 * SECOND), [], "a is idle and stays");
     policy.loaded(13 * SECOND, &name("c"), 2);
     policy.dismiss(13 * SECOND, &name("c")).unwrap();
@@ -252,30 +264,37 @@ fn models_and_those_who_wait_for_them_are_counted() {
     }
     assert_eq!(policy.add(SECOND, name("more"), model(1)), Err(FleetError::Full));
     for id in 0..LOADS_WAITING_MAX as u64 {
-        policy.ask(SECOND, &name("m0"), id, None, false);
+        policy.ask(SECOND, &name("m0"), id, None, Wish::Load);
     }
-    let busy = refusal(&policy.ask(SECOND, &name("m0"), 1000, None, false));
+    let busy = refusal(&policy.ask(SECOND, &name("m0"), 1000, None, Wish::Load));
     assert_eq!(busy.code, RefusalCode::Busy);
-    assert_eq!(policy.ask(SECOND, &name("m0"), 1001, None, true), [], "requests are apart");
+    assert_eq!(
+        policy.ask(SECOND, &name("m0"), 1001, None, Wish::Request),
+        [],
+        "requests are apart"
+    );
 }
 
 #[test]
 fn when_loading_fails_those_who_wait_are_told_why() {
     let mut policy = policy(10);
     policy.add(SECOND, name("a"), model(4)).unwrap();
-    policy.ask(SECOND, &name("a"), 1, None, true);
+    policy.ask(SECOND, &name("a"), 1, None, Wish::Request);
     let told = refusal(&policy.failed(SECOND, &name("a"), "no such file", &[]));
     assert_eq!(told.detail, "the model could not be loaded: no such file");
-    assert_eq!(policy.ask(SECOND, &name("a"), 2, None, true), [load("a")]);
+    assert_eq!(policy.ask(SECOND, &name("a"), 2, None, Wish::Request), [load("a")]);
 }
 
 #[test]
 fn a_removed_model_ends_its_work_and_is_gone() {
     let mut policy = with(10, &[("a", 4)]);
     let a = name("a");
-    policy.ask(SECOND, &a, 1, None, true);
+    policy.ask(SECOND, &a, 1, None, Wish::Request);
     assert_eq!(policy.remove(SECOND, &a).unwrap(), []);
-    assert_eq!(refusal(&policy.ask(SECOND, &a, 2, None, true)).code, RefusalCode::UnknownModel);
+    assert_eq!(
+        refusal(&policy.ask(SECOND, &a, 2, None, Wish::Request)).code,
+        RefusalCode::UnknownModel
+    );
     assert_eq!(policy.add(SECOND, a.clone(), model(4)), Err(FleetError::Exists));
     assert_eq!(policy.ended(SECOND, 1), [unload("a")]);
     policy.unloaded(SECOND, &a);
@@ -283,12 +302,54 @@ fn a_removed_model_ends_its_work_and_is_gone() {
     assert_eq!(policy.remove(SECOND, &a), Err(FleetError::Unknown));
 }
 
+#[test]
+fn what_the_owner_uses_does_not_go_for_others() {
+    // "a" is the owner's, by use.
+    let mut policy = with(10, &[("a", 6)]);
+    policy.add(SECOND, name("b"), model(6)).unwrap();
+    policy.add(SECOND, name("c"), model(4)).unwrap();
+    let busy = refusal(&policy.ask(10 * SECOND, &name("b"), 1, None, Wish::Guest));
+    assert_eq!(busy.code, RefusalCode::Busy);
+    assert!(busy.retry_after_ms.is_some());
+    assert_eq!(policy.ask(10 * SECOND, &name("c"), 2, None, Wish::Guest), [load("c")], "it fits");
+    policy.loaded(10 * SECOND, &name("c"), 2);
+    policy.ended(11 * SECOND, 2);
+    // The owner's wish sends the guests' model away, although "a" was used longer ago.
+    policy.add(SECOND, name("d"), model(3)).unwrap();
+    assert_eq!(policy.ask(12 * SECOND, &name("d"), 3, None, Wish::Request), [unload("c")]);
+    assert_eq!(policy.unloaded(12 * SECOND, &name("c")), [load("d")]);
+    // Once it has gone by itself, others may have its place.
+    policy.loaded(12 * SECOND, &name("d"), 2);
+    policy.ended(13 * SECOND, 3);
+    assert_eq!(policy.tick(300 * SECOND), [unload("a")]);
+    policy.unloaded(300 * SECOND, &name("a"));
+    assert_eq!(policy.ask(301 * SECOND, &name("b"), 4, None, Wish::Guest), [load("b")]);
+}
+
+#[test]
+fn what_is_reserved_is_for_the_owner_alone() {
+    let mut policy = policy(10);
+    policy.options.memory_bytes_reserved = 6;
+    for (of, bytes) in [("a", 5), ("b", 4), ("c", 1)] {
+        policy.add(SECOND, name(of), model(bytes)).unwrap();
+    }
+    let busy = refusal(&policy.ask(SECOND, &name("a"), 1, None, Wish::Guest));
+    assert_eq!(busy.code, RefusalCode::Busy, "5 of the 4 that are left");
+    assert_eq!(policy.ask(SECOND, &name("b"), 2, None, Wish::Guest), [load("b")]);
+    policy.loaded(SECOND, &name("b"), 2);
+    assert_eq!(policy.ask(SECOND, &name("c"), 3, None, Wish::Guest), [], "it waits for b");
+    assert_eq!(policy.ask(SECOND, &name("a"), 4, None, Wish::Request), [load("a")]);
+    assert_eq!(policy.loaded(SECOND, &name("a"), 2), [Action::Run(4)]);
+    let run = policy.ask(SECOND, &name("a"), 5, None, Wish::Guest);
+    assert_eq!(run, [Action::Run(5)], "what the owner has loaded others may use");
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Event {
     Ask {
         model: u8,
         keep: u8,
-        is_request: bool,
+        wish: Wish,
     },
     /// The oldest process that is being started is there, or is not.
     Loaded {
@@ -320,8 +381,8 @@ enum Event {
 fn event() -> impl Strategy<Value = Event> {
     let model = || 0..5_u8;
     prop_oneof![
-        6 => (model(), 0..8_u8, prop::bool::weighted(0.9))
-            .prop_map(|(model, keep, is_request)| Event::Ask { model, keep, is_request }),
+        6 => (model(), 0..8_u8, wish())
+            .prop_map(|(model, keep, wish)| Event::Ask { model, keep, wish }),
         4 => prop::bool::weighted(0.9).prop_map(|is_well| Event::Loaded { is_well }),
         4 => Just(Event::Gone),
         1 => (model(), any::<bool>())
@@ -331,6 +392,10 @@ fn event() -> impl Strategy<Value = Event> {
         1 => model().prop_map(|model| Event::Dismiss { model }),
         1 => (model(), any::<bool>()).prop_map(|(model, is_pinned)| Event::Pin { model, is_pinned }),
     ]
+}
+
+fn wish() -> impl Strategy<Value = Wish> {
+    prop_oneof![4 => Just(Wish::Request), 4 => Just(Wish::Guest), 1 => Just(Wish::Load)]
 }
 
 /// What the outside of the policy looks like, and what must always be so.
@@ -344,12 +409,15 @@ struct World {
     running: BTreeMap<u64, ModelName>,
     answered: HashSet<u64>,
     next_id: u64,
+    /// Models the owner has asked for since they came into memory.
+    owners: BTreeSet<ModelName>,
 }
 
 impl World {
-    fn new(patience_ms: u64) -> Self {
+    fn new(patience_ms: u64, reserved: u64) -> Self {
         let max = 10;
         let mut policy = policy(max);
+        policy.options.memory_bytes_reserved = reserved;
         policy.options.patience = Duration::from_millis(patience_ms);
         let mut bytes = BTreeMap::new();
         for (of, size) in [("a", 2), ("b", 4), ("c", 6), ("d", 10), ("e", 5)] {
@@ -359,7 +427,8 @@ impl World {
         let place = bytes.keys().map(|of| (of.clone(), Place::Out)).collect();
         let (waiting, running) = (BTreeMap::new(), BTreeMap::new());
         let (now, answered, next_id) = (Duration::ZERO, HashSet::new(), 0);
-        Self { policy, now, max, bytes, place, waiting, running, answered, next_id }
+        let owners = BTreeSet::new();
+        Self { policy, now, max, bytes, place, waiting, running, answered, next_id, owners }
     }
 
     fn at(&self, place: Place) -> Vec<ModelName> {
@@ -406,10 +475,22 @@ impl World {
         }
     }
 
+    /// What others ask for sends nothing away that the owner uses.
+    fn spares_the_owner(&self, event: Event, actions: &[Action]) {
+        if !matches!(event, Event::Ask { wish: Wish::Guest, .. }) {
+            return;
+        }
+        for action in actions {
+            if let Action::Unload(of) = action {
+                assert!(!self.owners.contains(of), "{of} went for a guest");
+            }
+        }
+    }
+
     fn step(&mut self, event: Event) {
         let now = self.now;
         let actions = match event {
-            Event::Ask { model, keep, is_request } => {
+            Event::Ask { model, keep, wish } => {
                 let keep = match keep {
                     0 => Some(KeepAlive::For(Duration::ZERO)),
                     1 => Some(KeepAlive::Forever),
@@ -418,8 +499,11 @@ impl World {
                 };
                 let (id, of) = (self.next_id, self.pick(model));
                 self.next_id += 1;
-                self.waiting.insert(id, (of.clone(), is_request));
-                self.policy.ask(now, &of, id, keep, is_request)
+                self.waiting.insert(id, (of.clone(), wish.is_request()));
+                if wish != Wish::Guest {
+                    self.owners.insert(of.clone());
+                }
+                self.policy.ask(now, &of, id, keep, wish)
             }
             Event::Loaded { is_well } => {
                 let Some(of) = self.at(Place::Loading).pop() else { return };
@@ -457,7 +541,11 @@ impl World {
                 self.policy.pin(now, &self.pick(model), is_pinned).unwrap_or_default()
             }
         };
+        self.spares_the_owner(event, &actions);
         self.act(actions);
+        let (place, waiting) = (&self.place, &self.waiting);
+        self.owners
+            .retain(|of| place[of] != Place::Out || waiting.values().any(|(model, _)| model == of));
     }
 
     fn crash(&mut self, of: &ModelName, is_retried: bool) -> Vec<Action> {
@@ -509,9 +597,10 @@ proptest! {
     #[test]
     fn memory_stays_within_its_budget_and_every_ask_is_answered(
         patience_ms in prop_oneof![Just(0_u64), Just(5000), 0..10_000_u64],
+        reserved in prop_oneof![Just(0_u64), 0..11_u64],
         events in prop::collection::vec(event(), 0..120),
     ) {
-        let mut world = World::new(patience_ms);
+        let mut world = World::new(patience_ms, reserved);
         for event in events {
             world.step(event);
         }
