@@ -30,7 +30,10 @@ pub use peers::{
 };
 pub(crate) use token::Token;
 
-use crate::{Config, approvals::Approvals, discovery::Discovery, scrape::Scrape, serving::Serving};
+use crate::{
+    Config, approvals::Approvals, audit::AuditStatus, discovery::Discovery, scrape::Scrape,
+    serving::Serving,
+};
 
 /// What a node says of itself.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -69,6 +72,8 @@ pub struct Status {
     pub streams_refused: u64,
     /// Resident memory in bytes, where the system tells.
     pub resident_bytes: Option<u64>,
+    /// The log of what other peers ask; none where they cannot ask.
+    pub audit: Option<AuditStatus>,
 }
 
 /// A model a node serves.
@@ -154,6 +159,7 @@ impl Admin {
             streams_held: streams.held,
             streams_refused: streams.refused,
             resident_bytes: resident_bytes(),
+            audit: self.serving.audit(),
         }
     }
 

@@ -133,6 +133,11 @@ pub struct Grid {
     /// The file of approved peers; `approved_peers.json` in the data directory when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approved_peers: Option<PathBuf>,
+    /// The log of what other peers ask; `audit.log` in the data directory when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit_log: Option<PathBuf>,
+    /// A file of that log that is larger is followed by another one, in bytes (65536 to 1 TiB).
+    pub audit_file_bytes_max: u64,
 }
 
 /// The section `[gateway]`.
@@ -176,14 +181,14 @@ pub struct Compute {
     pub requests_per_peer_max: u32,
     /// Requests that may wait for a slot of one model (0 to 65536).
     pub queue_max: u32,
+    /// What a request of this machine does when peers hold all slots of its model: `queue` takes the
+    /// next that comes free, `cut` ends the youngest request of a peer.
+    pub preempt: PreemptChoice,
     /// Tokens of input and answer together; the model's own, up to 8192, when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_tokens: Option<u32>,
     /// Requests served at once by one model; as many as memory allows, up to 16, when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
-    /// What a request of this machine does when peers hold all slots of its model: `queue` takes the
-    /// next that comes free, `cut` ends the youngest request of a peer.
-    pub preempt: PreemptChoice,
     pub slots: Option<u16>,
     /// Threads for the engine; one for each core when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -225,11 +230,6 @@ pub struct Compute {
     pub slow_reader_ms: u64,
 }
 
-/// How models compute.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EngineProfile {
-    /// As fast as can be.
 /// What a request of this machine does when peers hold all slots.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -250,6 +250,11 @@ impl From<PreemptChoice> for Preempt {
     }
 }
 
+/// How models compute.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineProfile {
+    /// As fast as can be.
     #[default]
     Default,
     /// The same bits whatever else is computed.
@@ -328,6 +333,17 @@ impl Default for Admin {
     }
 }
 
+impl Default for Grid {
+    fn default() -> Self {
+        Self {
+            node_id: None,
+            approved_peers: None,
+            audit_log: None,
+            audit_file_bytes_max: 16 << 20,
+        }
+    }
+}
+
 impl Default for Compute {
     fn default() -> Self {
         Self {
@@ -335,6 +351,7 @@ impl Default for Compute {
             danger_serve_anyone: false,
             requests_per_peer_max: 256,
             queue_max: 256,
+            preempt: PreemptChoice::Queue,
             context_tokens: None,
             slots: None,
             threads: None,
@@ -342,6 +359,7 @@ impl Default for Compute {
             memory_reserved_bytes: None,
             prefix_cache_bytes_max: None,
             keep_alive_ms: None,
+            reserve_memory_mb: 0,
             pinned: vec![],
             exact: vec![],
             profile: EngineProfile::Default,
@@ -351,7 +369,6 @@ impl Default for Compute {
             slow_reader_ms: 60_000,
         }
     }
-            preempt: PreemptChoice::Queue,
 }
 
 /// What flags change.
@@ -359,7 +376,6 @@ impl Default for Compute {
 pub struct Overrides {
     /// `--role`.
     pub roles: Option<BTreeSet<Role>>,
-            reserve_memory_mb: 0,
     /// `--listen`, for the mesh.
     pub listen: Option<Vec<String>>,
     /// `--seed`.
@@ -514,12 +530,14 @@ impl Config {
         let of_registry = self.registry.ranges();
         for (key, value, low, high) in [
             ("shutdown_grace_ms", self.shutdown_grace_ms, 0, 600_000),
+            ("grid.audit_file_bytes_max", self.grid.audit_file_bytes_max, 65_536, 1 << 40),
             ("compute.requests_per_peer_max", compute.requests_per_peer_max.into(), 1, 65_536),
             ("compute.queue_max", compute.queue_max.into(), 0, 65_536),
             ("compute.slow_reader_ms", compute.slow_reader_ms, 1_000, 600_000),
             ("compute.slots", compute.slots.unwrap_or(1).into(), 1, 1_024),
             ("compute.threads", compute.threads.unwrap_or(1).into(), 1, 1_024),
             ("compute.keep_alive_ms", compute.keep_alive_ms.unwrap_or(0), 0, 31 * 24 * 3_600_000),
+            ("compute.reserve_memory_mb", compute.reserve_memory_mb, 0, 1 << 30),
             ("compute.context_tokens", compute.context_tokens.unwrap_or(64).into(), 64, 1 << 24),
         ]
         .into_iter()
@@ -540,7 +558,6 @@ impl Config {
             false => Who::Approved,
         }
     }
-            ("compute.reserve_memory_mb", compute.reserve_memory_mb, 0, 1 << 30),
 
     /// Whether every request of the gateway needs an API key.
     #[must_use]

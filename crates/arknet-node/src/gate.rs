@@ -99,6 +99,11 @@ impl Gate {
         self.lock().admission.peer_use(peer, arknet_sdk::now())
     }
 
+    /// What an approved peer is called here.
+    pub(crate) fn node_id(&self, peer: &PublicKey) -> Option<String> {
+        self.lock().admission.grants().get(peer).map(|grant| grant.node_id.to_string())
+    }
+
     /// Who has asked without being approved.
     #[must_use]
     pub fn knocks(&self) -> Vec<(PublicKey, Knock)> {

@@ -7,6 +7,7 @@
 
 pub mod admin;
 pub mod approvals;
+pub mod audit;
 pub mod config;
 pub mod data;
 pub mod discovery;
@@ -25,8 +26,8 @@ mod node;
 mod publisher;
 mod pull;
 mod queue;
-mod scrape;
 mod reputation;
+mod scrape;
 pub mod secrets;
 pub mod serving;
 

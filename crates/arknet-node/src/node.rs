@@ -29,6 +29,7 @@ use crate::{
     Config, ConfigError, DataDir, DataError, ModelStore, ModelsError, Role, RunningNode,
     admin::{self, Admin, Guard, Token},
     approvals::Approvals,
+    audit::{AuditError, AuditLog, AuditOptions},
     data::DataLock,
     discovery::{self, Discovery, Finding},
     dispatch::{NodeDispatch, NodeObserver},
@@ -42,8 +43,8 @@ use crate::{
     models::ModelEntry,
     publisher::Publisher,
     pull::Puller,
-    scrape::Scrape,
     reputation::ReputationFile,
+    scrape::Scrape,
     secrets::SecretError,
     serving::{Serving, ServingOptions, Source},
 };
@@ -63,6 +64,9 @@ pub enum NodeError {
         /// The text.
         text: String,
     },
+    /// The audit log cannot be used.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The configuration does not count.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -138,6 +142,7 @@ pub struct Node {
     mesh: Mesh,
     serving: Serving,
     engines: Option<Engines>,
+    audit: Option<AuditLog>,
     grace: Duration,
     /// Ends the gateway, the API and the publisher.
     stop: CancellationToken,
@@ -186,7 +191,9 @@ impl Node {
         let gate = gate(&config, &key, &network, &horizon);
         grant_usage::load(&data.grant_usage(), &gate)?;
         let approvals = open_approvals(data, &config, &gate);
-        let serving = serving(data, &config, gate, providers, (horizon, metrics.clone()))?;
+        let audit = audit_log(data, &config, &key, &network)?;
+        let counted = (horizon, metrics.clone(), audit.clone());
+        let serving = serving(data, &config, gate, providers, counted)?;
         let node_id = node_id(&config, &key);
         let (mesh, inbound) = start_mesh(&config, &key, &node_id, &network, &seed_texts)?;
         let stop = CancellationToken::new();
@@ -233,7 +240,18 @@ impl Node {
         let api = admin::serve(admin_listener, Arc::clone(&admin), guard, stop.clone());
         spawn(&mut parts, "node API", async { drop(api.await) });
         data.announce(&RunningNode::this(mesh.peer(), gateway, admin_address))?;
-        Ok(Self { admin, admin_address, parts, mesh, serving, engines, grace, stop, _lock: lock })
+        Ok(Self {
+            admin,
+            admin_address,
+            parts,
+            mesh,
+            serving,
+            engines,
+            audit,
+            grace,
+            stop,
+            _lock: lock,
+        })
     }
 
     /// What the node says of itself.
@@ -288,6 +306,9 @@ impl Node {
         while !self.parts.is_empty() {
             report(self.parts.join_next().await);
         }
+        if let Some(audit) = self.audit.take() {
+            let _ = tokio::task::spawn_blocking(move || audit.stop()).await;
+        }
         tracing::info!("stopped");
     }
 }
@@ -307,7 +328,26 @@ pub fn serve_locally(data: &DataDir, config: &Config) -> Result<Serving, NodeErr
     let engines = engines(data, config)?;
     let horizon = HorizonStore::open(data.horizon())?;
     let gate = gate(config, &key, &network, &horizon);
-    serving(data, config, gate, vec![engines.source()], (horizon, Metrics::new()))
+    serving(data, config, gate, vec![engines.source()], (horizon, Metrics::new(), None))
+}
+
+/// The log of what others ask, where they can ask.
+fn audit_log(
+    data: &DataDir,
+    config: &Config,
+    key: &KeyPair,
+    network: &NetworkId,
+) -> Result<Option<AuditLog>, NodeError> {
+    if !config.plays(Role::Compute) {
+        return Ok(None);
+    }
+    let options = AuditOptions {
+        path: config.grid.audit_log.clone().unwrap_or_else(|| data.audit_log()),
+        file_bytes_max: config.grid.audit_file_bytes_max,
+        network: network.clone(),
+        node: key.public(),
+    };
+    Ok(Some(AuditLog::open(&options)?))
 }
 
 /// What this node calls itself.
@@ -414,6 +454,8 @@ impl Door<'_> {
         let address = listener.local_addr().ok();
         let session = Sessions { data: self.data, config: self.config, network };
         let client = Client::over(self.scrape.mesh.clone(), session.open()?);
+        let reputation = ReputationFile::new(self.data.reputation());
+        spawn(parts, "reputation", reputation.keep(client.clone(), self.stop.clone()));
         self.spawn(parts, listener, &client)?;
         spawn(parts, "sessions", session.keep_fresh(client, self.stop.clone())?);
         Ok(address)
@@ -454,8 +496,6 @@ impl Door<'_> {
             match served.await {
                 Ok(0) => {}
                 Ok(cut) => tracing::warn!(cut, "answers were cut at shutdown"),
-        let reputation = ReputationFile::new(self.data.reputation());
-        spawn(parts, "reputation", reputation.keep(client.clone(), self.stop.clone()));
                 Err(error) => tracing::error!(%error, "the gateway failed"),
             }
         });
@@ -480,7 +520,7 @@ fn serving(
     config: &Config,
     gate: Gate,
     providers: Vec<Source>,
-    (horizon, metrics): (HorizonStore, Metrics),
+    (horizon, metrics, audit): (HorizonStore, Metrics, Option<AuditLog>),
 ) -> Result<Serving, NodeError> {
     let files = match config.who() {
         Who::Anyone { files: false } => None,
@@ -492,9 +532,11 @@ fn serving(
         gate,
         price: config.price(),
         queue_max: config.compute.queue_max,
+        preempt: config.compute.preempt.into(),
         slow_reader: Duration::from_millis(config.compute.slow_reader_ms),
         files,
         metrics,
+        audit,
     };
     Ok(Serving::new(providers, options, horizon))
 }
@@ -532,7 +574,6 @@ fn start_mesh(
     options.serve = config.plays(Role::Compute);
     Ok(arknet_mesh::start(options)?)
 }
-        preempt: config.compute.preempt.into(),
 
 fn parse_addresses(texts: &[String]) -> Result<Vec<Multiaddr>, NodeError> {
     let parse = |text: &String| text.parse().map_err(|_| NodeError::Address { text: text.clone() });

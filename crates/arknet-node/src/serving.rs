@@ -22,6 +22,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    audit::{AuditLog, AuditStatus, Trail},
     files::ModelFiles,
     gate::{Gate, revoked},
     horizon::HorizonStore,
@@ -93,12 +94,13 @@ struct Shared {
     changed: watch::Sender<()>,
     price: Price,
     queue_max: u32,
-    /// Files of models for other peers, where they may have them.
     preempt: Preempt,
+    /// Files of models for other peers, where they may have them.
     files: Option<Served>,
     metrics: Metrics,
     gate: Gate,
     horizon: HorizonStore,
+    audit: Option<AuditLog>,
     slow_reader: Duration,
     /// Bytes of requests that may still arrive, over all peers.
     arriving: Semaphore,
@@ -124,14 +126,16 @@ pub(crate) struct ServingOptions {
     pub(crate) price: Price,
     /// Requests that may wait for a slot of one model.
     pub(crate) queue_max: u32,
-    /// A reader that takes nothing for so long loses its answer.
-    pub(crate) slow_reader: Duration,
     /// What a request of the owner does when peers hold all slots.
     pub(crate) preempt: Preempt,
+    /// A reader that takes nothing for so long loses its answer.
+    pub(crate) slow_reader: Duration,
     /// The files that others may have.
     pub(crate) files: Option<ModelFiles>,
     /// Where it is counted.
     pub(crate) metrics: Metrics,
+    /// Where it is written down what others ask; none where nobody else can ask.
+    pub(crate) audit: Option<AuditLog>,
 }
 
 /// An answer that is being made here. Dropping it stops the work and frees the slot.
@@ -177,11 +181,12 @@ impl Serving {
                 changed: watch::channel(()).0,
                 price: options.price,
                 queue_max: options.queue_max,
+                preempt: options.preempt,
                 files,
                 metrics: options.metrics,
                 gate: options.gate,
                 horizon,
-                preempt: options.preempt,
+                audit: options.audit,
                 slow_reader: options.slow_reader,
                 arriving: Semaphore::new(ARRIVING_BYTES_MAX),
                 closing: CancellationToken::new(),
@@ -278,8 +283,23 @@ impl Serving {
         self.shared.gate.running()
     }
 
+    /// How the log of what others ask is doing; none where there is none.
+    #[must_use]
+    pub fn audit(&self) -> Option<AuditStatus> {
+        self.shared.audit.as_ref().map(AuditLog::status)
+    }
+
     /// Starts an answer for `asker`, after its turn has come.
-    pub async fn run(&self, asker: Asker, mut infer: InferRequest) -> Result<Running, Refusal> {
+    pub async fn run(&self, asker: Asker, infer: InferRequest) -> Result<Running, Refusal> {
+        self.run_on(asker, infer, None).await
+    }
+
+    async fn run_on(
+        &self,
+        asker: Asker,
+        mut infer: InferRequest,
+        trail: Option<&mut Trail>,
+    ) -> Result<Running, Refusal> {
         if self.shared.closing.is_cancelled() {
             return Err(shutting_down());
         }
@@ -289,7 +309,7 @@ impl Serving {
             let files = self.shared.files.as_ref().ok_or_else(|| {
                 Refusal::new(RefusalCode::NotPermitted, "this node does not hand over models")
             })?;
-            return start(files, asker, infer).await;
+            return start(files, asker, infer, trail).await;
         }
         let Some(served) = served else {
             let words = format!("{} is not served here", infer.model);
@@ -303,7 +323,7 @@ impl Serving {
         }
         // The provider knows its models by name only.
         infer.model = served.info.name.clone();
-        start(&served, asker, infer).await
+        start(&served, asker, infer, trail).await
     }
 
     /// Takes requests of others until the mesh ends.
@@ -331,15 +351,18 @@ impl Serving {
             request = self.read_request(from, &mut stream) => request,
             () = self.shared.closing.cancelled() => return,
         };
+        let node_id = self.shared.gate.node_id(&from);
+        let mut trail = Trail::new(self.shared.audit.clone(), from, node_id);
         let outcome = match request {
             Ok(None) => return,
             Ok(Some(request)) => {
-                let answered = self.answer(from, request, &mut stream).await;
+                let answered = self.answer(from, request, &mut stream, &mut trail).await;
                 answered.inspect_err(|refusal| self.log_refusal(from, refusal))
             }
             Err(refusal) => Err(refusal),
         };
         if let Err(refusal) = outcome {
+            trail.refused(&refusal);
             tracing::debug!(peer = ?from, code = refusal.code.as_str(), "request refused");
             let _ = timeout(ALIVE, stream.write_frame(&Reply::Refused(refusal))).await;
         }
@@ -361,7 +384,9 @@ impl Serving {
         from: PublicKey,
         request: Request,
         stream: &mut RequestStream,
+        trail: &mut Trail,
     ) -> Result<(), Refusal> {
+        trail.arrived(&request);
         let now = arknet_sdk::now();
         let gate = &self.shared.gate;
         let is_known = |digest: &[u8; 32]| gate.knows_delegation(digest);
@@ -376,34 +401,40 @@ impl Serving {
         let bound = usage_bound(infer, context_tokens);
         let offered = served.as_ref().map(|served| served.offered());
         let (admitted, cut) = gate.admit(checked, offered, bound, now)?;
-        let mut account = Account::open(self, admitted, cut);
+        let mut account = Account::open(self, admitted, cut, trail);
         let infer = account.admitted.infer.clone();
         // What the prompt takes is known at the end only; until then its bound counts.
         account.used.prompt_tokens = bound.prompt_tokens;
-        let running = self.run(Asker::Peer(from), infer);
-        let running = self.wait_for_turn(running, stream, &account.cut).await;
+        let cut = account.cut.clone();
+        let running = self.run_on(Asker::Peer(from), infer, Some(&mut *account.trail));
+        let running = self.wait(running, stream, &cut).await;
         let Some(running) = running.inspect_err(|_| account.outcome = "refused")? else {
             return Ok(());
         };
+        // The work has begun; nothing of it leaves before the disk knows of it.
+        let durable = self.wait(account.trail.durable(), stream, &cut).await;
+        if durable.inspect_err(|_| account.outcome = "refused")?.is_none() {
+            return Ok(());
+        }
         self.pump(running, stream, &mut account).await
     }
 
-    /// Waits for a slot, saying so now and then. `None` when the requester has gone.
-    async fn wait_for_turn(
+    /// Waits for a slot or the disk, saying so now and then. `None` when the requester has gone.
+    async fn wait<T>(
         &self,
-        running: impl Future<Output = Result<Running, Refusal>>,
+        until: impl Future<Output = Result<T, Refusal>>,
         stream: &mut RequestStream,
         cut: &CancellationToken,
-    ) -> Result<Option<Running>, Refusal> {
-        let mut running = std::pin::pin!(running);
-        if let Some(result) = running.as_mut().now_or_never() {
+    ) -> Result<Option<T>, Refusal> {
+        let mut until = std::pin::pin!(until);
+        if let Some(result) = until.as_mut().now_or_never() {
             return result.map(Some);
         }
         let mut alive = Instant::now() + ALIVE;
         loop {
             tokio::select! {
                 biased;
-                result = &mut running => return result.map(Some),
+                result = &mut until => return result.map(Some),
                 () = self.shared.cut.cancelled() => return Err(shutting_down()),
                 () = cut.cancelled() => return Err(revoked()),
                 () = stream.gone() => return Ok(None),
@@ -531,10 +562,19 @@ impl Serving {
 }
 
 /// Starts an answer once its turn has come.
-async fn start(served: &Served, asker: Asker, infer: InferRequest) -> Result<Running, Refusal> {
+async fn start(
+    served: &Served,
+    asker: Asker,
+    infer: InferRequest,
+    trail: Option<&mut Trail>,
+) -> Result<Running, Refusal> {
     let permit = served.queue.acquire(asker).await?;
-    let generation = served.provider.generate(infer)?;
-    Ok(Running { generation, _permit: permit })
+    if let Some(trail) = trail {
+        trail.open().await?;
+    }
+    let origin = if asker == Asker::Local { Origin::Owner } else { Origin::Guest };
+    let generation = served.provider.generate_for(origin, infer)?;
+    Ok(Running { generation: Some(generation), permit })
 }
 
 /// What an admitted request has used; settled when dropped, however the request ends.
@@ -548,10 +588,16 @@ struct Account<'a> {
     first_token: Option<Duration>,
     outcome: &'static str,
     is_settled: bool,
+    trail: &'a mut Trail,
 }
 
 impl<'a> Account<'a> {
-    fn open(serving: &'a Serving, admitted: Admitted, cut: CancellationToken) -> Self {
+    fn open(
+        serving: &'a Serving,
+        admitted: Admitted,
+        cut: CancellationToken,
+        trail: &'a mut Trail,
+    ) -> Self {
         let began = Instant::now();
         let used = Usage::default();
         // Unless something else is said, the requester has gone.
@@ -564,6 +610,7 @@ impl<'a> Account<'a> {
             first_token: None,
             outcome: "left",
             is_settled: false,
+            trail,
         }
     }
 
@@ -576,8 +623,9 @@ impl<'a> Account<'a> {
                 self.outcome = "done";
                 0
             }
-            Reply::Refused(_) => {
+            Reply::Refused(refusal) => {
                 self.outcome = "refused";
+                self.trail.refused(refusal);
                 return;
             }
             Reply::Alive => return,
@@ -603,6 +651,7 @@ impl Account<'_> {
         let (model, peer) = (&self.admitted.infer.model, self.admitted.from);
         let metrics = &self.serving.shared.metrics;
         metrics.peer_request_ended(model, peer, self.outcome, self.first_token, self.used);
+        self.trail.went(self.outcome, self.used, self.first_token);
         tracing::info!(
             peer = ?self.admitted.from,
             wallet = %self.admitted.wallet,

@@ -13,12 +13,14 @@
 //! - [`Knocks`]: who was turned away there without being approved.
 //! - [`AnswerCheck`]: whether what a peer sends is an answer to what was asked.
 //! - [`SlotQueue`]: who runs now, who waits, who is told to come again.
+//! - [`audit`]: what is written down of that, so that no change of it stays unseen.
 //! - [`Horizon`]: what survives a restart, so that a replay does not.
 //! - [`KeyMeter`]: how much an API key may still do.
 //! - [`Backoff`]: when to try a failed connection again.
 
 pub mod admission;
 mod answer;
+pub mod audit;
 mod backoff;
 pub mod grants;
 mod horizon;
@@ -29,9 +31,9 @@ mod meter;
 pub mod offers;
 pub mod peerbook;
 mod probes;
+pub mod reputation;
 pub mod routing;
 pub mod slots;
-pub mod reputation;
 
 pub use admission::{
     Admission, Admitted, CheckedRequest, Offered, PeerUse, Policy, Price, Who, usage_bound,

@@ -30,6 +30,11 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Ask a model a question and stream its answer
     Ask(Ask),
+    /// Check, show and export the log of what other peers asked
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// Measure servers as their users see them
     Bench(crate::bench::BenchArgs),
     /// Print a completion script for a shell
@@ -96,6 +101,42 @@ pub(crate) struct Ask {
     /// What the model should know before the question
     #[arg(long)]
     pub(crate) system: Option<String>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Print what was asked: JSON lines with --json, else a table with commas (CSV)
+    Export {
+        /// Copies of the log, oldest first [default: the log of this node]
+        files: Vec<PathBuf>,
+        /// From when on: 12h or 30d back, or a date (2026-11-30)
+        #[arg(long, value_parser = crate::audit::parse_since)]
+        since: Option<String>,
+        /// What one peer asked: its peer id, or what it is called here
+        #[arg(long)]
+        peer: Option<String>,
+        /// What was asked of one model
+        #[arg(long)]
+        model: Option<String>,
+    },
+    /// Show the last lines
+    Tail {
+        /// How many
+        #[arg(long, short = 'n', default_value_t = 20)]
+        lines: usize,
+    },
+    /// Find any line that was changed, taken out, put in or moved, and a missing end
+    Verify {
+        /// Copies of the log, oldest first [default: the log of this node]
+        files: Vec<PathBuf>,
+        /// The number of the first line there should be; older files were put away [default: 0 for
+        /// the log of this node, any for copies]
+        #[arg(long)]
+        from: Option<u64>,
+        /// A line that was noted before, as arknet status shows it; may be given again
+        #[arg(long, value_name = "NUMBER:HASH")]
+        head: Vec<arknet_node::audit::Head>,
+    },
 }
 
 #[derive(Subcommand)]

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 not a valid command line, 3 the request was refused.
 
 mod ask;
+mod audit;
 mod bench;
 mod cli;
 mod config;
@@ -69,6 +70,9 @@ fn run(arguments: Arguments, out: &Out) -> anyhow::Result<()> {
     let load = |overrides: &Overrides| Config::load(&config_path, overrides);
     match arguments.command {
         Command::Ask(ask) => ask::run(&data, &load(&Overrides::default())?, ask, out),
+        Command::Audit { command } => {
+            audit::run(&data, &load(&Overrides::default())?, command, out)
+        }
         Command::Bench(args) => bench::run(args, out),
         Command::Completions { .. } => unreachable!("handled above"),
         Command::Config { command } => config::run(&config_path, command, out),

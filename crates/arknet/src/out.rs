@@ -36,6 +36,11 @@ impl Out {
         Ok(())
     }
 
+    /// Standard output for a result of many lines.
+    pub(crate) fn lines(&self) -> io::BufWriter<io::StdoutLock<'static>> {
+        io::BufWriter::new(io::stdout().lock())
+    }
+
     /// A remark beside the result; only where a person is looking.
     pub(crate) fn note(&self, text: &str) {
         if !self.json && io::stderr().is_terminal() {

@@ -29,6 +29,13 @@ pub(crate) fn status(data: &DataDir, out: &Out) -> anyhow::Result<()> {
     if let Some(resident) = status.resident_bytes {
         rows.push(vec!["memory".into(), bytes(resident)]);
     }
+    if let Some(audit) = &status.audit {
+        let words = match &audit.failure {
+            Some(failure) => format!("cannot be written, requests are refused: {failure}"),
+            None => audit.head.clone().unwrap_or_default(),
+        };
+        rows.push(vec!["audit log".into(), words]);
+    }
     for model in &status.models {
         let words = format!(
             "{}: {} of {} slots free, {} waiting, context {} tokens",

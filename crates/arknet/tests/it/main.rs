@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod ask;
+mod audit;
 mod clients;
 mod commands;
 mod engine;
@@ -11,7 +12,7 @@ mod keys;
 mod metrics;
 mod namespaces;
 mod network;
-mod pull;
 mod priority;
+mod pull;
 mod registry;
 mod sdk;
