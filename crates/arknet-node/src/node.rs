@@ -142,7 +142,6 @@ pub struct Node {
     mesh: Mesh,
     serving: Serving,
     engines: Option<Engines>,
-    audit: Option<AuditLog>,
     grace: Duration,
     /// Ends the gateway, the API and the publisher.
     stop: CancellationToken,
@@ -192,8 +191,7 @@ impl Node {
         grant_usage::load(&data.grant_usage(), &gate)?;
         let approvals = open_approvals(data, &config, &gate);
         let audit = audit_log(data, &config, &key, &network)?;
-        let counted = (horizon, metrics.clone(), audit.clone());
-        let serving = serving(data, &config, gate, providers, counted)?;
+        let serving = serving(data, &config, gate, providers, (horizon, metrics.clone(), audit))?;
         let node_id = node_id(&config, &key);
         let (mesh, inbound) = start_mesh(&config, &key, &node_id, &network, &seed_texts)?;
         let stop = CancellationToken::new();
@@ -240,18 +238,7 @@ impl Node {
         let api = admin::serve(admin_listener, Arc::clone(&admin), guard, stop.clone());
         spawn(&mut parts, "node API", async { drop(api.await) });
         data.announce(&RunningNode::this(mesh.peer(), gateway, admin_address))?;
-        Ok(Self {
-            admin,
-            admin_address,
-            parts,
-            mesh,
-            serving,
-            engines,
-            audit,
-            grace,
-            stop,
-            _lock: lock,
-        })
+        Ok(Self { admin, admin_address, parts, mesh, serving, engines, grace, stop, _lock: lock })
     }
 
     /// What the node says of itself.
@@ -305,9 +292,6 @@ impl Node {
         self.mesh.shutdown().await;
         while !self.parts.is_empty() {
             report(self.parts.join_next().await);
-        }
-        if let Some(audit) = self.audit.take() {
-            let _ = tokio::task::spawn_blocking(move || audit.stop()).await;
         }
         tracing::info!("stopped");
     }

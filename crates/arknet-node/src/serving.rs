@@ -334,13 +334,17 @@ impl Serving {
         }
     }
 
-    /// Refuses new work from now on, lets running work end for `grace`, then cuts it.
+    /// Refuses new work from now on, lets running work end for `grace`, then cuts it. Then nothing
+    /// more is written down.
     pub async fn shut_down(&self, grace: Duration) {
         self.shared.closing.cancel();
         self.shared.running.close();
         if timeout(grace, self.shared.running.wait()).await.is_err() {
             self.shared.cut.cancel();
             self.shared.running.wait().await;
+        }
+        if let Some(audit) = self.shared.audit.clone() {
+            let _ = tokio::task::spawn_blocking(move || audit.stop()).await;
         }
     }
 
