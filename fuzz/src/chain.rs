@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use arknet_chain::{
-    Block, Evidence, Genesis, GenesisValidator, Hash, MemoryState, Params, Parent, Proof,
+    Block, Evidence, Genesis, GenesisValidator, Hash, MemoryState, NoQuotes, Params, Parent, Proof,
     SignedProposed, SignedTransaction, SignedVote, ValidatorSet, Vote, VoteKind, execute_block,
 };
 use arknet_types::{Address, Atoms, KeyPair, NetworkId, Signature, Timestamp, encode};
@@ -54,7 +54,7 @@ fn executed(bytes: &[u8]) -> bool {
     let Ok(block) = Block::parse(bytes) else { return false };
     // The signatures are taken as good: what is behind them is to be reached.
     let Ok(block) = block.verify(|claims| vec![true; claims.len()]) else { return false };
-    execute_block(&Parent { view, id: *id }, &block).is_ok()
+    execute_block(&Parent { view, id: *id }, &block, &NoQuotes).is_ok()
 }
 
 /// The genesis of the vectors: two validators of weight ten, twenty accounts.

@@ -3,9 +3,10 @@
 use arknet_types::{Address, Atoms, Timestamp};
 
 use crate::{
-    CommitCertificate, Key, Node, Param, Presence, StateView, Validator, ValidatorSet,
+    CommitCertificate, Key, Node, Param, Presence, StateView, Validator, ValidatorSet, governance,
     ledger::Ledger,
     limits::{ABSENCE_PER_BLOCK_MS_MAX, DUE_PER_BLOCK_MAX},
+    models,
     records::{Due, Role},
     stake,
     validators::Attendance,
@@ -88,6 +89,13 @@ pub(crate) fn do_what_is_due<V: StateView>(ledger: &mut Ledger<'_, V>) {
         ledger.keep();
         match due {
             Due::Arrival { owner, id } => stake::arrive(ledger, &owner, id),
+            Due::JobEnd { digest } => ledger.remove(&Key::Job(digest)),
+            Due::ModelReview { digest, registered_at } => {
+                models::review(ledger, &digest, registered_at);
+            }
+            Due::VotingBegins { proposal } => governance::begin_voting(ledger, proposal),
+            Due::VotingEnds { proposal } => governance::end_voting(ledger, proposal),
+            Due::SessionEnd { session } => ledger.remove(&Key::Session(session)),
         }
         ledger.keep();
         from = key;

@@ -4,12 +4,13 @@ use arknet_types::{Address, Atoms, NetworkId, Timestamp};
 
 use crate::{
     Action, CertificateError, Changes, CommitCertificate, Evidence, Failure, Hash, Header,
-    Inapplicable, Key, Meta, Node, Param, StateView, ValidatorSet, VerifiedBlock,
-    VerifiedTransaction,
+    Inapplicable, Key, Meta, Node, Param, QuoteVerifier, StateView, TransactionBody, ValidatorSet,
+    VerifiedBlock, VerifiedTransaction,
     block::Body,
-    duties,
+    duties, emission, governance,
     ledger::Ledger,
     limits::{BLOCK_BYTES_MAX, EVIDENCE_PER_BLOCK_MAX, TRANSACTIONS_PER_BLOCK_MAX},
+    models, payments,
     records::Role,
     stake,
 };
@@ -99,9 +100,10 @@ pub enum BlockError {
 
 /// Applies `block` to its parent's state: what proposer, voter, committer and whoever replays the
 /// chain all call. The same arguments give the same answer anywhere.
-pub fn execute_block<V: StateView>(
-    parent: &Parent<'_, V>,
+pub fn execute_block<'a, V: StateView>(
+    parent: &Parent<'a, V>,
     block: &VerifiedBlock,
+    quotes: &'a dyn QuoteVerifier,
 ) -> Result<Executed, BlockError> {
     let VerifiedBlock { header, body } = block;
     if body.transactions.len() > TRANSACTIONS_PER_BLOCK_MAX
@@ -109,7 +111,8 @@ pub fn execute_block<V: StateView>(
     {
         return Err(BlockError::TooLarge);
     }
-    let mut run = Run::begin(parent, header.time, header.proposer, body.commit.as_ref())?;
+    let inputs = (header.time, header.proposer, body.commit.as_ref());
+    let mut run = Run::begin(parent, inputs, quotes)?;
     for (index, evidence) in body.evidence.iter().enumerate() {
         run.punish(evidence).ok_or(BlockError::Evidence { index })?;
     }
@@ -142,12 +145,13 @@ pub struct Ingredients<T> {
 }
 
 /// Makes the next block and executes it.
-pub fn build_block<V: StateView>(
-    parent: &Parent<'_, V>,
+pub fn build_block<'a, V: StateView>(
+    parent: &Parent<'a, V>,
     ingredients: Ingredients<impl IntoIterator<Item = VerifiedTransaction>>,
+    quotes: &'a dyn QuoteVerifier,
 ) -> Result<(VerifiedBlock, Executed), BlockError> {
     let Ingredients { time, proposer, commit, evidence, transactions } = ingredients;
-    let mut run = Run::begin(parent, time, proposer, commit.as_ref())?;
+    let mut run = Run::begin(parent, (time, proposer, commit.as_ref()), quotes)?;
     let mut body = Body { commit, ..Body::default() };
     for evidence in evidence.into_iter().take(EVIDENCE_PER_BLOCK_MAX) {
         if run.punish(&evidence).is_some() {
@@ -198,6 +202,7 @@ const REST_BYTES_MAX: usize = 128 * 1024;
 /// A block half way through.
 struct Run<'a, V> {
     ledger: Ledger<'a, V>,
+    quotes: &'a dyn QuoteVerifier,
     network: NetworkId,
     parent: Hash,
     proposer: Address,
@@ -212,9 +217,8 @@ struct Run<'a, V> {
 impl<'a, V: StateView> Run<'a, V> {
     fn begin(
         parent: &Parent<'a, V>,
-        time: Timestamp,
-        proposer: Address,
-        commit: Option<&CommitCertificate>,
+        (time, proposer, commit): (Timestamp, Address, Option<&CommitCertificate>),
+        quotes: &'a dyn QuoteVerifier,
     ) -> Result<Self, BlockError> {
         let mut ledger = Ledger::new(parent.view);
         let network: NetworkId = ledger.read(&Key::Network).expect("a state has its genesis");
@@ -246,6 +250,7 @@ impl<'a, V: StateView> Run<'a, V> {
         ledger.keep();
         Ok(Self {
             ledger,
+            quotes,
             network,
             parent: parent.id,
             proposer,
@@ -299,13 +304,53 @@ impl<'a, V: StateView> Run<'a, V> {
         self.ledger.keep();
         self.tips = self.tips.checked_add(charge.tip).expect("tips are money, which fits");
         (self.gas_used, self.bytes) = (gas_used, bytes);
-        let result = apply(&mut self.ledger, &signer, &body.action);
+        let result = self.apply(&signer, body);
         if result.is_ok() {
             self.ledger.keep()
         } else {
             self.ledger.undo()
         }
         Ok(Outcome { id: transaction.id(), gas: charge.gas, fee: charge.total, result })
+    }
+
+    fn apply(&mut self, signer: &Address, body: &TransactionBody) -> Result<Option<u64>, Failure> {
+        let (ledger, network) = (&mut self.ledger, &self.network);
+        match &body.action {
+            Action::Transfer { to, amount } => {
+                if *amount == Atoms::ZERO {
+                    return Err(Failure::Zero);
+                }
+                ledger.debit(signer, *amount)?;
+                ledger.credit(to, *amount)?;
+            }
+            Action::Burn { amount } => {
+                if *amount == Atoms::ZERO {
+                    return Err(Failure::Zero);
+                }
+                ledger.debit(signer, *amount)?;
+                ledger.burn(*amount);
+            }
+            Action::Stake(op) => return stake::apply(ledger, signer, op),
+            Action::Escrow(op) => payments::escrow(ledger, network, signer, op)?,
+            Action::Channel(op) => payments::channel(ledger, network, (signer, body.nonce), op)?,
+            Action::RegisterModel(facts) => models::register(ledger, signer, facts)?,
+            Action::DeregisterModel(digest) => models::deregister(ledger, signer, digest)?,
+            Action::RegisterTee(claim) => {
+                models::register_tee(ledger, self.quotes, signer, claim)?;
+            }
+            Action::Propose(proposal) => {
+                return governance::propose(ledger, signer, proposal).map(Some);
+            }
+            Action::Vote { proposal, choice } => {
+                governance::vote(ledger, signer, *proposal, *choice)?;
+            }
+            Action::Reward(receipts) => {
+                for receipt in receipts {
+                    emission::reward(ledger, network, receipt)?;
+                }
+            }
+        }
+        Ok(None)
     }
 
     fn finish(mut self, body: &Body) -> (Header, Executed) {
@@ -336,31 +381,6 @@ impl<'a, V: StateView> Run<'a, V> {
         let outcomes = self.outcomes;
         (header, Executed { changes, outcomes, next_validators: next, validators_changed })
     }
-}
-
-fn apply<V: StateView>(
-    ledger: &mut Ledger<'_, V>,
-    signer: &Address,
-    action: &Action,
-) -> Result<Option<u64>, Failure> {
-    match action {
-        Action::Transfer { to, amount } => {
-            if *amount == Atoms::ZERO {
-                return Err(Failure::Zero);
-            }
-            ledger.debit(signer, *amount)?;
-            ledger.credit(to, *amount)?;
-        }
-        Action::Burn { amount } => {
-            if *amount == Atoms::ZERO {
-                return Err(Failure::Zero);
-            }
-            ledger.debit(signer, *amount)?;
-            ledger.burn(*amount);
-        }
-        Action::Stake(op) => return stake::apply(ledger, signer, op),
-    }
-    Ok(None)
 }
 
 /// The base fee after a block: an eighth up when it was full twice over, an eighth down when it was

@@ -5,7 +5,7 @@ use borsh::BorshSerialize;
 use serde::Deserialize;
 
 use crate::{
-    Changes, Hash, Key, Param, ParamError, Params, StateView, Validator, ValidatorSet,
+    Changes, Hash, Key, Param, ParamError, Params, StateView, Validator, ValidatorSet, governance,
     hash::Purpose,
     ledger::Ledger,
     limits::{GENESIS_BYTES_MAX, GENESIS_WEIGHT_MAX, VALIDATORS_MAX},
@@ -179,6 +179,7 @@ impl Genesis {
         if shares > 0 {
             let record = Stake { shares, reward_index: 0 };
             ledger.write(&Key::Stake(operator, Role::Validator, operator), &record);
+            governance::note_stake(ledger, &operator, |_| stake);
             let account = Account { stakes: 1, ..ledger.account(&operator) };
             ledger.set_account(&operator, &account);
         }

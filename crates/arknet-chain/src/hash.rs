@@ -44,12 +44,18 @@ impl fmt::Debug for Hash {
 pub struct Purpose(&'static str);
 
 impl Purpose {
+    /// A channel's payer and the nonce that opened it: its name.
+    pub const CHANNEL: Self = Self("arknet/channel/1");
+    /// An escrow's payer and job: its name.
+    pub const ESCROW: Self = Self("arknet/escrow/1");
     /// A block's header.
     pub const HEADER: Self = Self("arknet/header/1");
     /// A list of things inside a block.
     pub const BODY: Self = Self("arknet/body/1");
     /// The genesis document.
     pub const GENESIS: Self = Self("arknet/genesis/1");
+    /// An enclave's quote, or what it is checked with.
+    pub const QUOTE: Self = Self("arknet/quote/1");
     /// A state key, which gives its place in the tree.
     pub const STATE_KEY: Self = Self("arknet/state-key/1");
     /// A leaf of the state tree.

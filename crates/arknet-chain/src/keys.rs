@@ -1,7 +1,10 @@
-use arknet_types::{Address, PublicKey, Timestamp};
+use arknet_types::{Address, ModelDigest, PublicKey, Timestamp};
 use borsh::BorshDeserialize;
 
-use crate::records::{Account, Meta, Node, Role};
+use crate::{
+    Channel, Escrow, Hash, Model, Proposal,
+    records::{Account, Meta, Node, Role},
+};
 
 /// Where something stands in the state. Keys are ordered: numbers are written with their highest
 /// byte first, so what belongs together, or comes first, lies together.
@@ -29,6 +32,32 @@ pub enum Key {
     Stake(Address, Role, Address),
     /// Stake on its way out: an [`Unbonding`](crate::Unbonding).
     Unbonding(Address, u64),
+    /// A [`Channel`] by its name.
+    Channel(Hash),
+    /// An [`Escrow`], by who pays and for which job.
+    Escrow(Address, Hash),
+    /// What a session has spent: a [`Spending`](crate::Spending), by its delegation's digest.
+    Session([u8; 32]),
+    /// A [`Proposal`] by its number.
+    Proposal(u64),
+    /// What it proposes: a [`ProposalBody`](crate::ProposalBody).
+    ProposalBody(u64),
+    /// A [`Ballot`](crate::Ballot), by the proposal and who voted.
+    Ballot(u64, Address),
+    /// What an account had staked when: a [`StakeHistory`](crate::StakeHistory).
+    StakeHistory(Address),
+    /// A [`Model`] by its digest.
+    Model(ModelDigest),
+    /// A [`Tee`](crate::Tee), by who runs it and its key.
+    Tee(Address, PublicKey),
+    /// What one account has paid another: a [`Settled`](crate::Settled).
+    Settled(Address, Address),
+    /// A free job that was rewarded, by its receipt's digest: the node's operator.
+    Job(Hash),
+    /// The free jobs of a wallet: a [`FreeQuota`](crate::FreeQuota).
+    Quota(Address),
+    /// The software that is to run: a [`Version`](crate::Version).
+    Version,
     /// Something to do at a time: a [`Due`](crate::records::Due).
     Due(Timestamp, u64),
 }
@@ -45,6 +74,19 @@ const STAKE: u8 = 8;
 const UNBONDING: u8 = 9;
 const DUE: u8 = 10;
 const NETWORK: u8 = 11;
+const CHANNEL: u8 = 12;
+const ESCROW: u8 = 13;
+const SESSION: u8 = 14;
+const PROPOSAL: u8 = 15;
+const PROPOSAL_BODY: u8 = 16;
+const BALLOT: u8 = 17;
+const STAKE_HISTORY: u8 = 18;
+const MODEL: u8 = 19;
+const TEE: u8 = 20;
+const SETTLED: u8 = 21;
+const JOB: u8 = 22;
+const QUOTA: u8 = 23;
+const VERSION: u8 = 24;
 
 impl Key {
     /// The key as the state knows it.
@@ -67,6 +109,19 @@ impl Key {
             Self::Unbonding(owner, id) => {
                 join(&mut out, UNBONDING, &[&owner.0, &id.to_be_bytes()]);
             }
+            Self::Channel(id) => join(&mut out, CHANNEL, &[&id.0]),
+            Self::Escrow(payer, job) => join(&mut out, ESCROW, &[&payer.0, &job.0]),
+            Self::Session(digest) => join(&mut out, SESSION, &[digest]),
+            Self::Proposal(id) => join(&mut out, PROPOSAL, &[&id.to_be_bytes()]),
+            Self::ProposalBody(id) => join(&mut out, PROPOSAL_BODY, &[&id.to_be_bytes()]),
+            Self::Ballot(id, voter) => join(&mut out, BALLOT, &[&id.to_be_bytes(), &voter.0]),
+            Self::StakeHistory(owner) => join(&mut out, STAKE_HISTORY, &[&owner.0]),
+            Self::Model(digest) => join(&mut out, MODEL, &[&digest.0]),
+            Self::Tee(owner, key) => join(&mut out, TEE, &[&owner.0, &key.0]),
+            Self::Settled(payer, payee) => join(&mut out, SETTLED, &[&payer.0, &payee.0]),
+            Self::Job(digest) => join(&mut out, JOB, &[&digest.0]),
+            Self::Quota(payer) => join(&mut out, QUOTA, &[&payer.0]),
+            Self::Version => out.push(VERSION),
             Self::Due(at, number) => {
                 join(&mut out, DUE, &[&at.0.to_be_bytes(), &number.to_be_bytes()]);
             }
@@ -79,6 +134,23 @@ impl Key {
         // No role has the number after the last one, and no key lies there.
         let after = (role as u8).saturating_add(1);
         (vec![NODE, role as u8], vec![NODE, after])
+    }
+
+    /// All stakes of an account, as a range of keys.
+    pub(crate) fn stakes(owner: &Address) -> (Vec<u8>, Vec<u8>) {
+        let mut from = vec![STAKE];
+        from.extend(owner.0);
+        let mut below = from.clone();
+        // No role has this number, and no key of the account lies behind it.
+        below.push(u8::MAX);
+        (from, below)
+    }
+
+    /// The node that a stake's key is about.
+    pub(crate) fn node_of_stake(key: &[u8]) -> Option<Self> {
+        let (role, operator) = key.strip_prefix(&[STAKE])?.get(20..)?.split_first()?;
+        let role = arknet_types::decode(&[*role]).ok()?;
+        Some(Self::Node(role, Address(operator.try_into().ok()?)))
     }
 
     /// Everything due up to `now`, as a range of keys.
@@ -103,6 +175,10 @@ pub(crate) fn money_in(key: &[u8], value: &[u8]) -> u128 {
         Some(&META) => u128::from(read::<Meta>(value).treasury.0),
         Some(&ACCOUNT) => u128::from(read::<Account>(value).balance.0),
         Some(&NODE) => read::<Node>(value).money(),
+        Some(&CHANNEL) => u128::from(read::<Channel>(value).rest().0),
+        Some(&ESCROW) => u128::from(read::<Escrow>(value).amount.0),
+        Some(&PROPOSAL) => u128::from(read::<Proposal>(value).deposit.0),
+        Some(&MODEL) => u128::from(read::<Model>(value).deposit.0),
         _ => 0,
     }
 }

@@ -14,15 +14,21 @@
 #![cfg_attr(not(test), deny(clippy::arithmetic_side_effects))]
 
 mod block;
+mod channel;
 mod duties;
+mod emission;
 mod execute;
 mod failure;
 mod genesis;
+mod governance;
 mod hash;
 mod keys;
 mod ledger;
 pub mod limits;
+mod models;
 mod params;
+mod payments;
+mod quota;
 mod records;
 mod signing;
 mod stake;
@@ -33,13 +39,25 @@ mod view;
 mod vote;
 
 pub use block::{Block, Body, Header, VerifiedBlock};
+pub use channel::{
+    Authority, Channel, CloseAgreement, Payment, Voucher, VoucherBody, VoucherError,
+};
+pub use emission::{SignedReceipt, WorkReceipt};
 pub use execute::{BlockError, Executed, Ingredients, Outcome, Parent, build_block, execute_block};
 pub use failure::Failure;
 pub use genesis::{Genesis, GenesisError, GenesisValidator};
+pub use governance::{
+    Ballot, Choice, Decision, Effect, Proposal, ProposalBody, StakeHistory, Version,
+};
 pub use hash::{Hash, Purpose};
 pub use keys::Key;
+pub use models::{
+    Model, ModelFacts, NoQuotes, QuoteFacts, QuoteVerifier, Tee, TeeClaim, TeePlatform,
+};
 pub use params::{Param, ParamError, Params};
-pub use records::{Account, Due, Meta, Node, Pool, Role, Stake, Unbonding};
+pub use payments::{ChannelOp, Escrow, EscrowOp};
+pub use quota::FreeQuota;
+pub use records::{Account, Due, Meta, Node, Pool, Role, Settled, Spending, Stake, Unbonding};
 pub use signing::{Claim, which_hold};
 pub use stake::StakeOp;
 pub use transaction::{

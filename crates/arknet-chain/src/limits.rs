@@ -23,6 +23,36 @@ pub const DUE_PER_BLOCK_MAX: usize = 256;
 pub const BLOCK_TIME_AHEAD_MS_MAX: u64 = 5_000;
 /// Time that one block may count as a validator's absence: a halt of the chain is nobody's.
 pub const ABSENCE_PER_BLOCK_MS_MAX: u64 = 10_000;
+/// Time after a session's end in which what it signed before may still be settled.
+pub const VOUCHER_GRACE_MS: u64 = 3_600_000;
+/// Bytes of a proposal's title.
+pub const PROPOSAL_TITLE_BYTES_MAX: usize = 128;
+/// Bytes of a proposal's text.
+pub const PROPOSAL_TEXT_BYTES_MAX: usize = 16 * 1024;
+/// Parameters that one proposal changes.
+pub const PARAMS_PER_PROPOSAL_MAX: usize = 16;
+/// Bytes of a version's name.
+pub const VERSION_BYTES_MAX: usize = 32;
+/// Changes of an account's stake that are remembered for votes.
+pub const STAKE_CHANGES_MAX: usize = 32;
+/// Places where a model can be had.
+pub const MIRRORS_MAX: usize = 8;
+/// Bytes of such a place.
+pub const MIRROR_BYTES_MAX: usize = 256;
+/// Bytes of a licence's name.
+pub const LICENCE_BYTES_MAX: usize = 64;
+/// Bytes of an enclave's quote.
+pub const QUOTE_BYTES_MAX: usize = 12 * 1024;
+/// Bytes of what a quote is checked with.
+pub const COLLATERAL_BYTES_MAX: usize = 18 * 1024;
+/// Receipts in one transaction.
+pub const RECEIPTS_PER_TRANSACTION_MAX: usize = 16;
+/// Age at which a receipt brings nothing any more.
+pub const RECEIPT_AGE_MS_MAX: u64 = 24 * 3_600_000;
+/// Free jobs of one wallet in an hour.
+pub const FREE_JOBS_PER_HOUR_MAX: u32 = 10;
+/// Free jobs of one wallet in a day.
+pub const FREE_JOBS_PER_DAY_MAX: u32 = 100;
 /// Blocks missed in a row after which a validator is not asked to propose.
 pub const ABSENT_BLOCKS: u32 = 3;
 /// Atoms that can ever be made: 10^9 ARK.

@@ -82,6 +82,46 @@ params! {
     BootstrapMs "bootstrap_ms" = 182 * DAY, 0..=3_650 * DAY;
     /// Validators at which the bootstrap period ends before its time.
     BootstrapValidators "bootstrap_validators" = 100, 1..=VALIDATORS_MAX as u64;
+    /// Part of every payment from a channel or an escrow that is burned.
+    PaymentBurnPpm "payment_burn_ppm" = 30_000, 0..=PPM / 2;
+    /// Shortest time in which a payee may answer when the payer closes alone.
+    ChallengeMsMin "challenge_ms_min" = HOUR, 1_000..=DAY;
+    /// Longest such time.
+    ChallengeMsMax "challenge_ms_max" = 7 * DAY, DAY..=90 * DAY;
+    /// Longest time until an escrow's timeout.
+    EscrowMsMax "escrow_ms_max" = 30 * DAY, HOUR..=365 * DAY;
+    /// What is at stake for a proposal.
+    ProposalDeposit "proposal_deposit" = 10_000 * ARK, 0..=MONEY;
+    /// Time from a proposal to the vote on it.
+    DiscussionMs "discussion_ms" = 3 * DAY, 1_000..=90 * DAY;
+    /// Time for the vote.
+    VotingMs "voting_ms" = 7 * DAY, 1_000..=90 * DAY;
+    /// Part of all stake that must vote.
+    QuorumPpm "quorum_ppm" = 334_000, 0..=PPM;
+    /// Part of the votes for and against that must be for it.
+    ThresholdPpm "threshold_ppm" = 500_000, PPM / 2..=PPM;
+    /// Part of the votes that vetoes.
+    VetoPpm "veto_ppm" = 334_000, 0..=PPM;
+    /// What is at stake for a model.
+    ModelDeposit "model_deposit" = 10_000 * ARK, 0..=MONEY;
+    /// Time in which a vote may throw a model out before it is accepted.
+    ModelReviewMs "model_review_ms" = 14 * DAY, 1_000..=365 * DAY;
+    /// New money for what was paid for a job.
+    EmissionPaidPpm "emission_paid_ppm" = 20_000, 0..=PPM / 2;
+    /// New money for a free job of the bootstrap period.
+    EmissionFreeJob "emission_free_job" = ARK / 100, 0..=100 * ARK;
+    /// New money of a day, before it halves.
+    EmissionDailyMax "emission_daily_max" = 200_000 * ARK, 0..=MONEY / 100;
+    /// Time after which new money halves, and halves again.
+    EmissionHalvingMs "emission_halving_ms" = 4 * 365 * DAY, DAY..=100 * 365 * DAY;
+    /// Part of new money that the verifier gets. What the parts leave is the node's.
+    SplitVerifierPpm "split_verifier_ppm" = 70_000, 0..=PPM / 5;
+    /// Part that the treasury gets.
+    SplitTreasuryPpm "split_treasury_ppm" = 50_000, 0..=PPM / 5;
+    /// Part that those get who have stake with the node.
+    SplitStakersPpm "split_stakers_ppm" = 50_000, 0..=PPM / 5;
+    /// Part that is burned.
+    SplitBurnedPpm "split_burned_ppm" = 30_000, 0..=PPM / 5;
 }
 
 /// The value of every parameter.

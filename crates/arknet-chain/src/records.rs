@@ -1,9 +1,9 @@
 //! The values of the state.
 
-use arknet_types::{Address, Atoms, PublicKey, Timestamp};
+use arknet_types::{Address, Atoms, ModelDigest, PublicKey, Timestamp};
 use borsh::{BorshDeserialize, BorshSerialize};
 
-use crate::{Failure, params::PPM};
+use crate::{Failure, Hash, params::PPM};
 
 /// The numbers of the whole ledger.
 #[derive(BorshDeserialize, BorshSerialize, Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -28,6 +28,12 @@ pub struct Meta {
     pub validator_nodes: u32,
     /// Whether the bootstrap period lasts.
     pub bootstrap: bool,
+    /// Proposals ever made, by which they are named.
+    pub proposals: u64,
+    /// The day, counted from the genesis, in which new money was last made.
+    pub emission_day: u64,
+    /// New money of that day.
+    pub emitted_today: Atoms,
     /// Things that ever fell due, by which they are told apart.
     pub due_count: u64,
 }
@@ -230,6 +236,22 @@ pub struct Unbonding {
     pub to: Option<Address>,
 }
 
+/// What a session has spent by settled vouchers.
+#[derive(BorshDeserialize, BorshSerialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Spending {
+    /// All of it.
+    pub spent: Atoms,
+}
+
+/// What one account has paid another from channels and escrows.
+#[derive(BorshDeserialize, BorshSerialize, Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Settled {
+    /// All of it.
+    pub paid: Atoms,
+    /// The part for which there was new money.
+    pub rewarded: Atoms,
+}
+
 /// Something that happens at a time, by itself.
 #[derive(BorshDeserialize, BorshSerialize, Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Due {
@@ -239,5 +261,32 @@ pub enum Due {
         owner: Address,
         /// Which of its withdrawals.
         id: u64,
+    },
+    /// A free job's receipt does not count any more.
+    JobEnd {
+        /// The receipt's digest.
+        digest: Hash,
+    },
+    /// A model's time is over in which it may be thrown out.
+    ModelReview {
+        /// Which.
+        digest: ModelDigest,
+        /// When it was registered: another may have taken its place.
+        registered_at: Timestamp,
+    },
+    /// A vote begins.
+    VotingBegins {
+        /// On what.
+        proposal: u64,
+    },
+    /// A vote ends.
+    VotingEnds {
+        /// On what.
+        proposal: u64,
+    },
+    /// No voucher of a session counts any more.
+    SessionEnd {
+        /// Its delegation's digest.
+        session: [u8; 32],
     },
 }

@@ -4,7 +4,7 @@ use arknet_types::{Address, Atoms, PublicKey, Timestamp};
 use borsh::{BorshDeserialize, BorshSerialize};
 
 use crate::{
-    Failure, Key, Param, StateView,
+    Failure, Key, Param, StateView, governance,
     ledger::Ledger,
     limits::{STAKES_PER_ACCOUNT_MAX, VALIDATOR_NODES_MAX},
     records::{Due, Node, Role, Stake, Unbonding},
@@ -215,6 +215,10 @@ fn join<V: StateView>(
     let bonded = ledger.meta().bonded.checked_add(amount).ok_or(Failure::Overflow)?;
     ledger.meta_mut().bonded = bonded;
     ledger.write(&key, &node);
+    if amount > Atoms::ZERO {
+        let more = |staked: Atoms| staked.checked_add(amount).unwrap_or(staked);
+        governance::note_stake(ledger, owner, more);
+    }
     if stake.shares > 0 {
         ledger.write(&stake_key, &stake);
     }
@@ -280,6 +284,7 @@ fn leave<V: StateView>(
     let bonded = ledger.meta().bonded.checked_sub(amount).ok_or(Failure::Overflow)?;
     ledger.meta_mut().bonded = bonded;
     ledger.write(&key, &node);
+    governance::note_stake(ledger, owner, |staked| staked.checked_sub(amount).unwrap_or_default());
     let id = account.unbondings.checked_add(1).ok_or(Failure::Overflow)?;
     account.unbondings = id;
     account.balance = account.balance.checked_add(earned).ok_or(Failure::Overflow)?;

@@ -1,7 +1,15 @@
-use arknet_types::{Address, Atoms, DecodeError, Domain, KeyPair, NetworkId, PublicKey, Signature};
+use arknet_types::{
+    Address, Atoms, DecodeError, Domain, KeyPair, ModelDigest, NetworkId, PublicKey, Signature,
+    decode_list,
+};
 use borsh::{BorshDeserialize, BorshSerialize};
 
-use crate::{Hash, StakeOp, hash::Purpose, limits::TRANSACTION_BYTES_MAX, signing::Claim};
+use crate::{
+    ChannelOp, Choice, EscrowOp, Hash, ModelFacts, ProposalBody, SignedReceipt, StakeOp, TeeClaim,
+    hash::Purpose,
+    limits::{RECEIPTS_PER_TRANSACTION_MAX, TRANSACTION_BYTES_MAX},
+    signing::Claim,
+};
 
 /// What a transaction does.
 #[derive(BorshDeserialize, BorshSerialize, Clone, Debug, Eq, PartialEq)]
@@ -20,15 +28,49 @@ pub enum Action {
     },
     /// Something about stake.
     Stake(StakeOp),
+    /// Something about money for one job.
+    Escrow(Box<EscrowOp>),
+    /// Something about a channel.
+    Channel(Box<ChannelOp>),
+    /// Says what a model file is.
+    RegisterModel(Box<ModelFacts>),
+    /// Takes that back.
+    DeregisterModel(ModelDigest),
+    /// Says that an enclave runs, by its vendor's signature.
+    RegisterTee(Box<TeeClaim>),
+    /// Proposes something to those who have stake.
+    Propose(Box<ProposalBody>),
+    /// Votes on a proposal; the last vote counts.
+    Vote {
+        /// Which proposal.
+        proposal: u64,
+        /// How.
+        choice: Choice,
+    },
+    /// Fetches new money for jobs.
+    Reward(
+        #[borsh(deserialize_with = "decode_list::<_, _, RECEIPTS_PER_TRANSACTION_MAX>")]
+        Vec<SignedReceipt>,
+    ),
 }
 
 impl Action {
     /// The gas it takes, whatever comes of it.
     #[must_use]
-    pub const fn gas(&self) -> u64 {
+    pub fn gas(&self) -> u64 {
         match self {
             Self::Transfer { .. } | Self::Burn { .. } => 21_000,
             Self::Stake(_) => 100_000,
+            Self::Escrow(_) => 50_000,
+            Self::Channel(_) => 60_000,
+            Self::RegisterModel(_) | Self::RegisterTee(_) => 200_000,
+            Self::DeregisterModel(_) => 50_000,
+            Self::Propose(_) => 500_000,
+            Self::Vote { .. } => 30_000,
+            Self::Reward(receipts) => {
+                let count = u64::try_from(receipts.len()).unwrap_or(u64::MAX);
+                count.max(1).saturating_mul(80_000)
+            }
         }
     }
 }

@@ -41,6 +41,8 @@ pub enum KeyError {
 pub struct Domain(&'static str);
 
 impl Domain {
+    /// How a channel closes, signed by either side of it.
+    pub const CHANNEL_CLOSE: Self = Self("arknet/channel-close/1");
     /// A consensus proposal, signed by a validator.
     pub const CONSENSUS_PROPOSAL: Self = Self("arknet/consensus-proposal/1");
     /// A consensus vote, signed by a validator.
@@ -57,6 +59,10 @@ impl Domain {
     pub const REQUEST: Self = Self("arknet/request/1");
     /// The digest of a transaction, signed by the account that pays for it.
     pub const TRANSACTION: Self = Self("arknet/transaction/1");
+    /// What was paid in a channel, signed by its payer or a session.
+    pub const VOUCHER: Self = Self("arknet/voucher/1");
+    /// What was done for whom, signed by both.
+    pub const WORK_RECEIPT: Self = Self("arknet/work-receipt/1");
 
     /// The bytes that are signed: the tag, a zero byte, the canonical bytes of the value.
     #[must_use]

@@ -4,14 +4,14 @@ use arknet_chain::{
 };
 use arknet_types::{Address, Atoms, Timestamp};
 
-use crate::chain::{Chain, SECOND, address, genesis, network};
+use crate::chain::{Chain, QUOTES, SECOND, address, genesis, network};
 
 fn next(chain: &Chain) -> Block {
-    build_block(&chain.parent(), chain.ingredients(SECOND, vec![])).unwrap().0.into_block()
+    build_block(&chain.parent(), chain.ingredients(SECOND, vec![]), QUOTES).unwrap().0.into_block()
 }
 
 fn judge(chain: &Chain, block: Block) -> Result<(), BlockError> {
-    execute_block(&chain.parent(), &block.verify(which_hold)?).map(|_| ())
+    execute_block(&chain.parent(), &block.verify(which_hold)?, QUOTES).map(|_| ())
 }
 
 #[test]
@@ -150,12 +150,13 @@ fn a_block_is_the_same_whoever_executes_it_and_however_often() {
     let list = vec![chain.sign(5, crate::random::every_kind()[0].clone())];
     let ingredients = chain.ingredients(SECOND, list);
     let (a, b) = (
-        build_block(&chain.parent(), ingredients.clone()).unwrap(),
-        build_block(&chain.parent(), ingredients.clone()).unwrap(),
+        build_block(&chain.parent(), ingredients.clone(), QUOTES).unwrap(),
+        build_block(&chain.parent(), ingredients.clone(), QUOTES).unwrap(),
     );
     assert_eq!(a, b);
     let none: Vec<_> = vec![];
-    let other = build_block(&chain.parent(), Ingredients { transactions: none, ..ingredients });
+    let other =
+        build_block(&chain.parent(), Ingredients { transactions: none, ..ingredients }, QUOTES);
     assert_ne!(other.unwrap().0.header.state_root, a.0.header.state_root);
     chain.block(vec![]);
 }

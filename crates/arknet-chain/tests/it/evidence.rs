@@ -4,7 +4,7 @@ use arknet_chain::{
 };
 use arknet_types::{Atoms, KeyPair, NetworkId};
 
-use crate::chain::{ARK, Chain, DAY, HOUR, SECOND, address, consensus_key, network};
+use crate::chain::{ARK, Chain, DAY, HOUR, QUOTES, SECOND, address, consensus_key, network};
 
 fn vote(n: u8, block: Option<Hash>, key: &KeyPair) -> SignedVote {
     let vote = Vote {
@@ -40,10 +40,10 @@ fn two_votes(n: u8) -> Evidence {
 fn is_valid(chain: &Chain, evidence: Evidence) -> bool {
     let ingredients =
         Ingredients { evidence: vec![evidence.clone()], ..chain.ingredients(SECOND, vec![]) };
-    let (mut block, _) = build_block(&chain.parent(), ingredients).unwrap();
+    let (mut block, _) = build_block(&chain.parent(), ingredients, QUOTES).unwrap();
     let taken = !block.body.evidence.is_empty();
     block.body.evidence = vec![evidence];
-    let verdict = execute_block(&chain.parent(), &block);
+    let verdict = execute_block(&chain.parent(), &block, QUOTES);
     assert_eq!(verdict.is_ok(), taken, "who builds and who votes agree");
     assert!(taken || verdict == Err(BlockError::Evidence { index: 0 }));
     taken

@@ -5,10 +5,15 @@
 
 mod blocks;
 mod chain;
+mod channels;
+mod escrows;
 mod evidence;
+mod governance;
+mod models;
 mod random;
 mod reference;
 mod refused;
+mod rewards;
 mod staking;
 mod transfers;
 mod vectors;

@@ -1,13 +1,15 @@
 //! Random operations, done by the ledger and by its naive reference.
 
 use arknet_chain::{
-    Action, Genesis, Key, Node, Param, Role, SignedTransaction, StakeOp, VerifiedTransaction,
+    Action, Channel, ChannelOp, Choice, CloseAgreement, Effect, Escrow, EscrowOp, Genesis, Hash,
+    Key, ModelFacts, Node, Param, ProposalBody, Role, SignedTransaction, StakeOp, TeeClaim,
+    TeePlatform, VerifiedTransaction, Voucher, VoucherBody,
 };
-use arknet_types::{Address, Atoms};
+use arknet_types::{Address, Atoms, Domain, ModelDigest, ModelName, Timestamp};
 use proptest::prelude::*;
 
 use crate::{
-    chain::{ARK, Chain, DAY, HOUR, SECOND, address, consensus_key, genesis, wallet},
+    chain::{ARK, Chain, DAY, HOUR, SECOND, address, consensus_key, genesis, network, wallet},
     reference::Reference,
 };
 
@@ -25,7 +27,76 @@ pub(crate) fn every_kind() -> Vec<Action> {
         Action::Stake(StakeOp::ClaimRewards { role, node }),
         Action::Stake(StakeOp::Retire { role }),
         Action::Stake(StakeOp::Unjail { role }),
+        escrow(EscrowOp::Lock { payee: address(6), amount, job: JOB, timeout: Timestamp(TIMEOUT) }),
+        escrow(EscrowOp::Release { job: JOB, amount }),
+        escrow(EscrowOp::Claim { payer: address(6), job: JOB, voucher: voucher(6, JOB, 7) }),
+        escrow(EscrowOp::Refund { job: JOB }),
+        channel(ChannelOp::Open {
+            payee: address(6),
+            payee_peer: Some(wallet(60).public()),
+            deposit: amount,
+            challenge_ms: DAY,
+        }),
+        channel(ChannelOp::TopUp { channel: JOB, amount }),
+        channel(ChannelOp::Settle { voucher: voucher(6, JOB, 7), close: true }),
+        channel(together(6, JOB, 7)),
+        channel(ChannelOp::StartClose { channel: JOB }),
+        channel(ChannelOp::Finish { channel: JOB }),
+        Action::RegisterModel(Box::new(facts())),
+        Action::DeregisterModel(facts().digest),
+        Action::RegisterTee(Box::new(tee(5))),
+        propose(Effect::Text),
+        Action::Vote { proposal: 1, choice: Choice::Yes },
+        Action::Reward(vec![crate::rewards::receipt(5, 6, 7, Timestamp(TIMEOUT))]),
     ]
+}
+
+pub(crate) fn facts() -> ModelFacts {
+    ModelFacts {
+        digest: ModelDigest([9; 32]),
+        name: ModelName::new("Qwen/Qwen3-0.6B-Q8_0").unwrap(),
+        size_bytes: 637_000_000,
+        mirrors: vec!["https://models.example/a.gguf".into()],
+        licence: "Apache-2.0".into(),
+    }
+}
+
+/// An enclave of account `n` whose quote says what it must, for a day from the genesis.
+pub(crate) fn tee(n: u8) -> TeeClaim {
+    let key = wallet(70).public();
+    let quote = [&key.0[..], &address(n).0, &[0; 12]].concat();
+    let collateral = TIMEOUT.to_le_bytes().to_vec();
+    TeeClaim { platform: TeePlatform::Tdx, key, quote, collateral }
+}
+
+pub(crate) fn propose(effect: Effect) -> Action {
+    let body = ProposalBody { title: "t".into(), text: "x".into(), effect };
+    Action::Propose(Box::new(body))
+}
+
+const JOB: Hash = Hash([7; 32]);
+/// A day after the genesis of the tests.
+const TIMEOUT: u64 = 1_700_000_000_000 + DAY;
+
+pub(crate) fn escrow(op: EscrowOp) -> Action {
+    Action::Escrow(Box::new(op))
+}
+
+pub(crate) fn channel(op: ChannelOp) -> Action {
+    Action::Channel(Box::new(op))
+}
+
+/// A voucher of a wallet.
+pub(crate) fn voucher(payer: u8, channel: Hash, total: u64) -> Voucher {
+    let body = VoucherBody { network: network(), channel, total: Atoms(total), model: None };
+    Voucher::by_wallet(body, &wallet(payer))
+}
+
+/// An agreement that the other side has signed.
+pub(crate) fn together(other: u8, channel: Hash, total: u64) -> ChannelOp {
+    let agreement = CloseAgreement { network: network(), channel, total: Atoms(total) };
+    let signature = wallet(other).sign(Domain::CHANNEL_CLOSE, &agreement);
+    ChannelOp::CloseTogether { agreement, key: wallet(other).public(), signature }
 }
 
 /// The same with the largest numbers that it can hold.
@@ -45,6 +116,36 @@ pub(crate) fn with_largest_numbers(action: Action) -> Action {
             }
             other => other,
         }),
+        Action::Escrow(op) => escrow(match *op {
+            EscrowOp::Lock { payee, job, .. } => {
+                EscrowOp::Lock { payee, amount, job, timeout: Timestamp(u64::MAX) }
+            }
+            EscrowOp::Release { job, .. } => EscrowOp::Release { job, amount },
+            EscrowOp::Claim { payer, job, .. } => {
+                EscrowOp::Claim { payer, job, voucher: voucher(6, job, u64::MAX) }
+            }
+            other => other,
+        }),
+        Action::Channel(op) => channel(match *op {
+            ChannelOp::Open { payee, payee_peer, .. } => {
+                ChannelOp::Open { payee, payee_peer, deposit: amount, challenge_ms: u64::MAX }
+            }
+            ChannelOp::TopUp { channel, .. } => ChannelOp::TopUp { channel, amount },
+            ChannelOp::Settle { .. } => {
+                ChannelOp::Settle { voucher: voucher(6, JOB, u64::MAX), close: true }
+            }
+            ChannelOp::CloseTogether { .. } => together(6, JOB, u64::MAX),
+            other => other,
+        }),
+        Action::RegisterModel(facts) => {
+            Action::RegisterModel(Box::new(ModelFacts { size_bytes: u64::MAX, ..*facts }))
+        }
+        Action::Propose(_) => propose(Effect::Spend { to: address(5), amount }),
+        Action::Vote { choice, .. } => Action::Vote { proposal: u64::MAX, choice },
+        Action::Reward(_) => {
+            Action::Reward(vec![crate::rewards::receipt(5, 6, u64::MAX, Timestamp(u64::MAX))])
+        }
+        other @ (Action::DeregisterModel(_) | Action::RegisterTee(_)) => other,
     }
 }
 
@@ -68,7 +169,7 @@ struct Op {
 
 fn op() -> impl Strategy<Value = Op> {
     let people = 1..=PEOPLE;
-    let first = (people.clone(), 0_u8..16, people.clone(), people, 0_u8..4, any::<u8>());
+    let first = (people.clone(), 0_u8..32, people.clone(), people, 0_u8..4, any::<u8>());
     (first, 0_u8..6, any::<u8>(), any::<u8>()).prop_map(
         |((who, kind, node, other, role, amount), id, wrong, pause)| Op {
             who,
@@ -99,7 +200,44 @@ impl Op {
         })
     }
 
-    fn action(&self) -> Action {
+    /// Something about money that is locked: channels are opened by few nonces and jobs have few
+    /// names, so that operations meet.
+    fn payment(&self, now: Timestamp) -> Action {
+        let (amount, payee) = (self.amount(), address(self.other));
+        let job = Hash([self.id % 3; 32]);
+        let id = Channel::id(&address(self.node), u64::from(self.id));
+        let total = Atoms(amount.0 / 2);
+        match self.kind {
+            16 | 17 => {
+                let timeout = now.plus_ms(u64::from(self.amount) * HOUR);
+                escrow(EscrowOp::Lock { payee, amount, job, timeout })
+            }
+            18 => escrow(EscrowOp::Release { job, amount: total }),
+            19 | 20 => {
+                let name = Escrow::id(&address(self.node), &job);
+                let voucher = voucher(self.node, name, total.0);
+                escrow(EscrowOp::Claim { payer: address(self.node), job, voucher })
+            }
+            21 => escrow(EscrowOp::Refund { job }),
+            22..=24 => {
+                let challenge_ms = u64::from(self.amount) * HOUR;
+                channel(ChannelOp::Open { payee, payee_peer: None, deposit: amount, challenge_ms })
+            }
+            25 => channel(ChannelOp::TopUp { channel: id, amount }),
+            26..=28 => {
+                let close = self.amount > 200;
+                channel(ChannelOp::Settle { voucher: voucher(self.node, id, total.0), close })
+            }
+            29 => channel(together(self.node, id, total.0)),
+            30 => channel(ChannelOp::StartClose { channel: id }),
+            _ => channel(ChannelOp::Finish { channel: id }),
+        }
+    }
+
+    fn action(&self, now: Timestamp) -> Action {
+        if self.kind >= 16 {
+            return self.payment(now);
+        }
         let (role, amount) = (ROLES[usize::from(self.role)], self.amount());
         // Mostly one's own node, or the first: where nothing meets, nothing is tested.
         let node = address(match self.node % 3 {
@@ -156,7 +294,7 @@ impl Pair {
             self.close();
             self.pause = pause;
         }
-        let mut body = self.real.body(op.who, op.action());
+        let mut body = self.real.body(op.who, op.action(self.real.now()));
         let before = self.waiting.iter().filter(|one| one.signer() == address(op.who));
         body.nonce += before.count() as u64;
         match op.wrong {
@@ -217,6 +355,14 @@ impl Pair {
                 let expected = place.map(|p| ([p.staked, p.leaving, p.rewards], p.shares()));
                 assert_eq!(found, expected, "{role:?} {n}");
             }
+        }
+        for (id, naive) in &self.naive.channels {
+            let channel: Option<Channel> = self.real.read(&Key::Channel(*id));
+            assert_eq!(channel.map(|c| (c.deposit, c.settled)), *naive);
+        }
+        for ((payer, job), naive) in &self.naive.escrows {
+            let escrow: Option<Escrow> = self.real.read(&Key::Escrow(*payer, *job));
+            assert_eq!(escrow.map(|e| e.amount), *naive);
         }
         let set = self.real.validators();
         let set: Vec<(Address, u128)> =

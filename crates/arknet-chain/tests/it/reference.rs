@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use arknet_chain::{Action, Param, Params, Role, StakeOp};
-use arknet_types::{Address, PublicKey};
+use arknet_chain::{Action, Channel, ChannelOp, EscrowOp, Hash, Param, Params, Role, StakeOp};
+use arknet_types::{Address, Atoms, PublicKey, Timestamp};
 
 use crate::chain::ARK;
 
@@ -55,6 +55,11 @@ pub(crate) struct Reference {
     /// What is on its way, by when it arrives and in which order it left.
     moving: BTreeMap<(u64, u64), (Address, u64)>,
     moved: u64,
+    /// Deposit and settled part; none when it has closed.
+    pub(crate) channels: BTreeMap<Hash, Option<(Atoms, Atoms)>>,
+    sides: BTreeMap<Hash, (Address, Address, u64, Option<u64>)>,
+    pub(crate) escrows: BTreeMap<(Address, Hash), Option<Atoms>>,
+    waiting: BTreeMap<(Address, Hash), (Address, Timestamp)>,
     pub(crate) treasury: u128,
     pub(crate) minted: u128,
     pub(crate) burned: u128,
@@ -77,6 +82,10 @@ impl Reference {
             leaving: BTreeMap::new(),
             moving: BTreeMap::new(),
             moved: 0,
+            channels: BTreeMap::new(),
+            sides: BTreeMap::new(),
+            escrows: BTreeMap::new(),
+            waiting: BTreeMap::new(),
             treasury: 0,
             minted: 0,
             burned: 0,
@@ -160,7 +169,7 @@ impl Reference {
         self.tips += gas * (price - base_fee);
         self.gas += gas;
         let before = self.clone();
-        let answer = self.act(owner, action);
+        let answer = self.act(owner, nonce, action);
         if answer.is_err() {
             *self = before;
         }
@@ -231,7 +240,7 @@ impl Reference {
         Ok(())
     }
 
-    fn act(&mut self, owner: Address, action: &Action) -> Answer {
+    fn act(&mut self, owner: Address, nonce: u64, action: &Action) -> Answer {
         match *action {
             Action::Transfer { to, amount } => {
                 self.pay(owner, amount.0.into())?;
@@ -244,7 +253,125 @@ impl Reference {
                 if amount.0 == 0 { Err(()) } else { Ok(None) }
             }
             Action::Stake(op) => self.stake(owner, op),
+            Action::Escrow(ref op) => self.escrow(owner, op).map(|()| None),
+            Action::Channel(ref op) => self.channel(owner, nonce, op).map(|()| None),
+            // What has no random operations.
+            _ => Err(()),
         }
+    }
+
+    /// Pays somebody from what was locked.
+    fn reward(&mut self, payee: Address, amount: u64) {
+        let burned = u128::from(amount) * self.param(Param::PaymentBurnPpm) / 1_000_000;
+        self.burned += burned;
+        self.person(payee).money += u128::from(amount) - burned;
+    }
+
+    fn lock(&mut self, owner: Address, amount: Atoms) -> Result<(), ()> {
+        self.pay(owner, amount.0.into())?;
+        if amount.0 == 0 { Err(()) } else { Ok(()) }
+    }
+
+    fn escrow(&mut self, owner: Address, op: &EscrowOp) -> Result<(), ()> {
+        let (payer, job) = match op {
+            EscrowOp::Lock { job, .. }
+            | EscrowOp::Release { job, .. }
+            | EscrowOp::Refund { job } => (owner, *job),
+            EscrowOp::Claim { payer, job, .. } => (*payer, *job),
+        };
+        let place = (payer, job);
+        if let EscrowOp::Lock { payee, amount, timeout, .. } = op {
+            let longest = self.now + self.params.of(Param::EscrowMsMax);
+            let taken = self.escrows.get(&place).is_some_and(Option::is_some);
+            if taken || timeout.0 <= self.now || timeout.0 > longest || *payee == owner {
+                return Err(());
+            }
+            self.lock(owner, *amount)?;
+            self.escrows.insert(place, Some(*amount));
+            self.waiting.insert(place, (*payee, *timeout));
+            return Ok(());
+        }
+        let amount = self.escrows.get_mut(&place).ok_or(())?.take().ok_or(())?;
+        let (payee, timeout) = self.waiting[&place];
+        let cost = match op {
+            EscrowOp::Release { amount, .. } => amount.0,
+            // That the voucher is signed well is a matter of how these tests draw it.
+            EscrowOp::Claim { voucher, .. } if payee == owner && voucher.body.total.0 > 0 => {
+                voucher.body.total.0
+            }
+            EscrowOp::Refund { .. } if self.now >= timeout.0 => 0,
+            _ => return Err(()),
+        };
+        let rest = amount.0.checked_sub(cost).ok_or(())?;
+        self.reward(payee, cost);
+        self.person(payer).money += u128::from(rest);
+        Ok(())
+    }
+
+    fn channel(&mut self, owner: Address, nonce: u64, op: &ChannelOp) -> Result<(), ()> {
+        if let ChannelOp::Open { payee, deposit, challenge_ms, .. } = op {
+            let params = &self.params;
+            let (min, max) = (params.of(Param::ChallengeMsMin), params.of(Param::ChallengeMsMax));
+            if *challenge_ms < min || *challenge_ms > max || *payee == owner {
+                return Err(());
+            }
+            self.lock(owner, *deposit)?;
+            let id = Channel::id(&owner, nonce);
+            self.channels.insert(id, Some((*deposit, Atoms::ZERO)));
+            self.sides.insert(id, (owner, *payee, *challenge_ms, None));
+            return Ok(());
+        }
+        let id = match op {
+            ChannelOp::Settle { voucher, .. } => voucher.body.channel,
+            ChannelOp::CloseTogether { agreement, .. } => agreement.channel,
+            ChannelOp::TopUp { channel, .. }
+            | ChannelOp::StartClose { channel }
+            | ChannelOp::Finish { channel } => *channel,
+            ChannelOp::Open { .. } => return Err(()),
+        };
+        let (deposit, settled) = self.channels.get(&id).copied().flatten().ok_or(())?;
+        let (payer, payee, challenge_ms, closing) = self.sides[&id];
+        let (total, close) = match op {
+            ChannelOp::TopUp { amount, .. } if owner == payer && closing.is_none() => {
+                self.lock(owner, *amount)?;
+                self.channels.insert(id, Some((Atoms(deposit.0 + amount.0), settled)));
+                return Ok(());
+            }
+            ChannelOp::StartClose { .. } if owner == payer && closing.is_none() => {
+                let at = Some(self.now + challenge_ms);
+                self.sides.insert(id, (payer, payee, challenge_ms, at));
+                return Ok(());
+            }
+            ChannelOp::Settle { voucher, close } if owner == payee => {
+                if voucher.body.total <= settled {
+                    return Err(());
+                }
+                (voucher.body.total, *close)
+            }
+            ChannelOp::CloseTogether { agreement, key, .. } => {
+                let other = key.address();
+                if (owner, other) != (payer, payee) && (other, owner) != (payer, payee) {
+                    return Err(());
+                }
+                (agreement.total, true)
+            }
+            ChannelOp::Finish { .. } if closing.is_some_and(|at| at <= self.now) => {
+                if owner != payer && owner != payee {
+                    return Err(());
+                }
+                (settled, true)
+            }
+            _ => return Err(()),
+        };
+        if total > deposit || total < settled {
+            return Err(());
+        }
+        self.reward(payee, total.0 - settled.0);
+        self.channels.insert(id, (!close).then_some((deposit, total)));
+        if close {
+            self.person(payer).money += u128::from(deposit.0 - total.0);
+        }
+        Ok(())
     }
 
     fn stake(&mut self, owner: Address, op: StakeOp) -> Answer {

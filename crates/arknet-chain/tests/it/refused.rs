@@ -8,7 +8,7 @@ use arknet_chain::{
 use arknet_types::{Atoms, NetworkId};
 
 use crate::{
-    chain::{Chain, address, wallet},
+    chain::{Chain, QUOTES, address, wallet},
     random::every_kind,
 };
 
@@ -19,10 +19,10 @@ fn swapped(
     bad: SignedTransaction,
 ) -> Result<(), BlockError> {
     let ingredients = chain.ingredients(1_000, vec![good.clone()]);
-    let (block, _) = arknet_chain::build_block(&chain.parent(), ingredients).unwrap();
+    let (block, _) = arknet_chain::build_block(&chain.parent(), ingredients, QUOTES).unwrap();
     assert_eq!(block.body.transactions.len(), 1);
     let block = Block { transactions: vec![bad], ..block.into_block() };
-    execute_block(&chain.parent(), &block.verify(which_hold)?).map(|_| ())
+    execute_block(&chain.parent(), &block.verify(which_hold)?, QUOTES).map(|_| ())
 }
 
 fn reason(result: Result<(), BlockError>) -> Inapplicable {

@@ -1,7 +1,7 @@
 use arknet_chain::{Action, Failure, SignedTransaction, build_block};
 use arknet_types::{Address, Atoms};
 
-use crate::chain::{ARK, Chain, address, balances, genesis, wallet};
+use crate::chain::{ARK, Chain, QUOTES, address, balances, genesis, wallet};
 
 fn transfer(to: u8, amount: u64) -> Action {
     Action::Transfer { to: address(to), amount: Atoms(amount) }
@@ -138,18 +138,20 @@ fn what_cannot_be_in_a_block_is_left_out_by_who_builds_one() {
         let mut body = good.body().clone();
         change(&mut body);
         let bad = SignedTransaction::sign(body, &wallet(5)).verify().unwrap();
-        let (block, _) = build_block(&chain.parent(), chain.ingredients(1, vec![bad])).unwrap();
+        let (block, _) =
+            build_block(&chain.parent(), chain.ingredients(1, vec![bad]), QUOTES).unwrap();
         assert_eq!(block.body.transactions, []);
     }
     // Somebody without money pays no fee.
     let mut body = good.body().clone();
     body.signer = wallet(99).public();
     let bad = SignedTransaction::sign(body, &wallet(99)).verify().unwrap();
-    let (block, _) = build_block(&chain.parent(), chain.ingredients(1, vec![bad])).unwrap();
+    let (block, _) = build_block(&chain.parent(), chain.ingredients(1, vec![bad]), QUOTES).unwrap();
     assert_eq!(block.body.transactions, []);
     assert_eq!(chain.block(vec![good.clone()]).len(), 1);
     // And what was there once does not come again.
-    let (block, _) = build_block(&chain.parent(), chain.ingredients(1, vec![good])).unwrap();
+    let (block, _) =
+        build_block(&chain.parent(), chain.ingredients(1, vec![good]), QUOTES).unwrap();
     assert_eq!(block.body.transactions, []);
 }
 

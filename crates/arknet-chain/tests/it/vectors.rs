@@ -8,7 +8,7 @@ use arknet_types::{Domain, decode, encode};
 use serde_json::{Value, json};
 
 use crate::{
-    chain::{Chain, SECOND, address, genesis, wallet},
+    chain::{Chain, QUOTES, SECOND, address, genesis, wallet},
     random::every_kind,
 };
 
@@ -39,7 +39,8 @@ fn document() -> Value {
     for action in [&every_kind()[0], &every_kind()[1]] {
         let list = vec![chain.sign(5, action.clone())];
         let ingredients = chain.ingredients(SECOND, list);
-        let (block, _) = arknet_chain::build_block(&chain.parent(), ingredients.clone()).unwrap();
+        let (block, _) =
+            arknet_chain::build_block(&chain.parent(), ingredients.clone(), QUOTES).unwrap();
         chain.commit(ingredients);
         let block = block.into_block();
         blocks.push(
