@@ -222,6 +222,7 @@ pub(crate) async fn serve(
         .route("/metrics", get(metrics))
         .route("/peers", get(async |State(admin): State<Arc<Admin>>| Json(admin.peers())))
         .merge(peers::routes())
+        .merge(crate::console::routes())
         .fallback(unknown)
         .method_not_allowed_fallback(not_so)
         .layer(middleware::from_fn_with_state(guard, check))

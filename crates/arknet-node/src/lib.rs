@@ -9,6 +9,7 @@ pub mod admin;
 pub mod approvals;
 pub mod audit;
 pub mod config;
+mod console;
 pub mod data;
 pub mod discovery;
 mod dispatch;

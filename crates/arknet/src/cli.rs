@@ -47,6 +47,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// Print the address of this node's page, with the token to change things there
+    Console(Console),
     /// Make keys and a commented configuration file
     Init,
     /// Create, list and revoke API keys of the gateway
@@ -145,6 +147,13 @@ pub(crate) enum ConfigCommand {
     Check,
     /// Print every effective value and where it comes from
     Show,
+}
+
+#[derive(Args)]
+pub(crate) struct Console {
+    /// Open it in the browser
+    #[arg(long)]
+    pub(crate) open: bool,
 }
 
 #[derive(Subcommand)]

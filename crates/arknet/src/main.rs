@@ -7,6 +7,7 @@ mod audit;
 mod bench;
 mod cli;
 mod config;
+mod console;
 mod init;
 mod key;
 mod model;
@@ -76,6 +77,7 @@ fn run(arguments: Arguments, out: &Out) -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(args, out),
         Command::Completions { .. } => unreachable!("handled above"),
         Command::Config { command } => config::run(&config_path, command, out),
+        Command::Console(flags) => console::run(&data, &flags, out),
         Command::Init => init::run(&data, &config_path, out),
         Command::Key { command } => key::run(&data, command, out),
         Command::Model { command } => model::run(&data, command, out),

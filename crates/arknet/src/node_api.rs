@@ -24,11 +24,16 @@ pub(crate) struct NodeRefusal {
     error: String,
 }
 
+/// The node that runs on a data directory.
+pub(crate) fn running(data: &DataDir) -> anyhow::Result<RunningNode> {
+    data.running().with_context(|| {
+        format!("no node is running on {}; start one with: arknet start", data.root().display())
+    })
+}
+
 impl NodeApi {
     pub(crate) fn of(data: &DataDir) -> anyhow::Result<Self> {
-        let node = data.running().with_context(|| {
-            format!("no node is running on {}; start one with: arknet start", data.root().display())
-        })?;
+        let node = running(data)?;
         let agent = ureq::Agent::config_builder()
             .timeout_global(Some(PATIENCE))
             .http_status_as_error(false)

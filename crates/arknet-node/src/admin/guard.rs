@@ -10,13 +10,17 @@ use std::net::{IpAddr, SocketAddr};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 
 use super::{answer::ApiError, token::Token};
+use crate::console;
 
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// What proxies add. A program on this machine that asks for itself has no reason to send one.
 const PROXIED: [&str; 6] =
     ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
-/// What is told to everybody who may address this node at all.
+/// What is told to everybody who may address this node at all, beside the files of the console,
+/// which are the same everywhere.
 const OPEN: [&str; 1] = ["/health"];
+/// The console itself. A link of another site may lead there; what it then asks is its own.
+const PAGE: &str = "/";
 
 /// Holds every request against what it says of itself.
 #[derive(Clone)]
@@ -61,19 +65,20 @@ impl Guard {
             let words = "web pages of other origins may not use this node";
             return Err(forbidden("origin_not_allowed", words));
         }
+        let is_read = matches!(*method, Method::GET | Method::HEAD);
+        let is_page = is_read && uri.path() == PAGE;
         let site = only(headers, &FETCH_SITE)?;
-        if site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
+        if !is_page && site.is_some_and(|site| !matches!(site, "same-origin" | "none")) {
             let words = "other web sites may not use this node";
             return Err(forbidden("cross_site", words));
         }
-        let is_read = matches!(*method, Method::GET | Method::HEAD);
         if !is_read {
             json(headers)?;
         }
         let is_browser = origin.is_some() || site.is_some();
         let is_proxied = PROXIED.iter().any(|name| headers.contains_key(*name));
         let is_remote = !from.ip().to_canonical().is_loopback();
-        let is_open = is_read && OPEN.contains(&uri.path());
+        let is_open = is_read && (OPEN.contains(&uri.path()) || console::is_file(uri.path()));
         let needs_token = !is_open && (is_proxied || is_remote || (is_browser && !is_read));
         self.check_token(headers, needs_token)
     }
@@ -224,6 +229,10 @@ mod tests {
             let head = [("host", "localhost"), ("sec-fetch-site", site), JSON, GOOD];
             assert_eq!(verdict(&guard, HERE, &Method::POST, "/x", &head), "cross_site", "{site}");
             assert_eq!(verdict(&guard, HERE, &Method::GET, "/x", &head), "cross_site", "{site}");
+            let script = verdict(&guard, HERE, &Method::GET, "/web/console.js", &head);
+            assert_eq!(script, "cross_site", "{site}");
+            assert_eq!(verdict(&guard, HERE, &Method::POST, "/", &head), "cross_site", "{site}");
+            assert_eq!(verdict(&guard, HERE, &Method::GET, "/", &head), "ok", "a link: {site}");
         }
         let twice = [("host", "localhost"), ("host", "evil.example")];
         assert_eq!(verdict(&guard, HERE, &Method::GET, "/x", &twice), "invalid_header");
@@ -257,7 +266,9 @@ mod tests {
         for (from, sign) in cases {
             let head = [("host", "192.168.1.20:8910"), sign, JSON, GOOD];
             let check = |method, path, head: &[_]| verdict(&everywhere, from, method, path, head);
-            assert_eq!(check(&Method::GET, "/health", &head[..2]), "ok", "{sign:?}");
+            for path in ["/health", "/", "/web/console.js"] {
+                assert_eq!(check(&Method::GET, path, &head[..2]), "ok", "{sign:?} {path}");
+            }
             assert_eq!(
                 check(&Method::GET, "/peers/status", &head[..2]),
                 "token_missing",

@@ -26,7 +26,7 @@ fn packages() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("clients")
 }
 
-fn check(command: &mut Command) -> String {
+pub(crate) fn check(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{command:?}\n{out}\n{err}");
@@ -54,20 +54,27 @@ fn python() -> &'static Path {
 /// The directory with the packages of Node.js, made anew when they change.
 fn javascript() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
-    DIRECTORY.get_or_init(|| {
-        let directory = packages().join("node");
-        fs::create_dir_all(&directory).unwrap();
-        let lock = fs::read(clients().join("package-lock.json")).unwrap();
-        let is_old = fs::read(directory.join("package-lock.json")).ok() != Some(lock);
-        for name in ["package.json", "package-lock.json", ".npmrc", "openai.test.mjs"] {
-            let _ = fs::copy(clients().join(name), directory.join(name));
+    DIRECTORY.get_or_init(|| node_packages(&clients(), "node"))
+}
+
+/// Copies the sources of a suite to where its packages lie, and installs those.
+pub(crate) fn node_packages(sources: &Path, name: &str) -> PathBuf {
+    let directory = packages().join(name);
+    fs::create_dir_all(&directory).unwrap();
+    let lock = fs::read(sources.join("package-lock.json")).unwrap();
+    let mark = directory.join("installed.json");
+    for source in fs::read_dir(sources).unwrap() {
+        let source = source.unwrap();
+        if source.file_type().unwrap().is_file() {
+            fs::copy(source.path(), directory.join(source.file_name())).unwrap();
         }
-        if is_old || !directory.join("node_modules/openai").exists() {
-            let mut npm = Command::new("npm");
-            check(npm.args(["ci", "--no-audit", "--no-fund"]).current_dir(&directory));
-        }
-        directory
-    })
+    }
+    if fs::read(&mark).ok().as_ref() != Some(&lock) {
+        let mut npm = Command::new("npm");
+        check(npm.args(["ci", "--no-audit", "--no-fund"]).current_dir(&directory));
+        fs::write(mark, lock).unwrap();
+    }
+    directory
 }
 
 /// What the suites are told of a gateway.

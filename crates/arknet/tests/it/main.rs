@@ -5,6 +5,7 @@ mod ask;
 mod audit;
 mod clients;
 mod commands;
+mod console;
 mod engine;
 mod failure;
 mod grid;
