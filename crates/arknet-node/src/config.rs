@@ -310,7 +310,15 @@ impl Default for MeshSection {
 
 impl Default for Grid {
     fn default() -> Self {
-        Self { node_id: None, mdns: true, peers: vec![], probe: vec![], approved_peers: None }
+        Self {
+            node_id: None,
+            mdns: true,
+            peers: vec![],
+            probe: vec![],
+            approved_peers: None,
+            audit_log: None,
+            audit_file_bytes_max: 16 << 20,
+        }
     }
 }
 
@@ -330,17 +338,6 @@ impl Default for Gateway {
 impl Default for Admin {
     fn default() -> Self {
         Self { listen: SocketAddr::from(([127, 0, 0, 1], 8910)), allowed_hosts: vec![] }
-    }
-}
-
-impl Default for Grid {
-    fn default() -> Self {
-        Self {
-            node_id: None,
-            approved_peers: None,
-            audit_log: None,
-            audit_file_bytes_max: 16 << 20,
-        }
     }
 }
 
