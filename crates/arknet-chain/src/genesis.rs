@@ -152,16 +152,20 @@ impl Genesis {
         for validator in &self.validators {
             self.enrol(&mut ledger, validator)?;
         }
-        let bootstrap = ledger.meta().bootstrap;
+        ledger.write(&Key::Validators, &self.validator_set()?);
+        Ok(ledger.finish())
+    }
+
+    /// The set that votes on the first block.
+    pub(crate) fn validator_set(&self) -> Result<ValidatorSet, GenesisError> {
+        let bootstrap = self.params.of(Param::BootstrapMs) > 0;
         let member = |v: &GenesisValidator| {
             let staked = v.stake.0.checked_div(Atoms::PER_ARK).unwrap_or_default();
             let power = staked.saturating_add(if bootstrap { v.weight } else { 0 }).max(1);
             Validator { operator: v.operator, key: v.key, power }
         };
         let set = ValidatorSet::new(self.validators.iter().map(member).collect());
-        let set = set.ok_or(GenesisError::Validators)?;
-        ledger.write(&Key::Validators, &set);
-        Ok(ledger.finish())
+        set.ok_or(GenesisError::Validators)
     }
 
     fn enrol(

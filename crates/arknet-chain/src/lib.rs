@@ -24,7 +24,9 @@ mod governance;
 mod hash;
 mod keys;
 mod ledger;
+mod light;
 pub mod limits;
+mod mempool;
 mod models;
 mod params;
 mod payments;
@@ -51,6 +53,8 @@ pub use governance::{
 };
 pub use hash::{Hash, Purpose};
 pub use keys::Key;
+pub use light::{LightBlock, LightClient, LightError};
+pub use mempool::{Best, Mempool, Rejected};
 pub use models::{
     Model, ModelFacts, NoQuotes, QuoteFacts, QuoteVerifier, Tee, TeeClaim, TeePlatform,
 };

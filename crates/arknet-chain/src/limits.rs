@@ -53,6 +53,21 @@ pub const RECEIPT_AGE_MS_MAX: u64 = 24 * 3_600_000;
 pub const FREE_JOBS_PER_HOUR_MAX: u32 = 10;
 /// Free jobs of one wallet in a day.
 pub const FREE_JOBS_PER_DAY_MAX: u32 = 100;
+/// Transactions that wait for a block.
+pub const MEMPOOL_TRANSACTIONS_MAX: usize = 20_000;
+/// Bytes of transactions that wait.
+pub const MEMPOOL_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Transactions of one account that wait.
+pub const MEMPOOL_PER_ACCOUNT_MAX: usize = 64;
+/// Transactions that wait and came from one peer.
+pub const MEMPOOL_PER_PEER_MAX: usize = 2_000;
+/// Time for which a transaction waits for its turn.
+pub const MEMPOOL_AGE_MS_MAX: u64 = 3 * 3_600_000;
+/// What a transaction must offer to take the place of a waiting one, of what that offers.
+pub const REPLACEMENT_PERCENT_MIN: u64 = 110;
+/// Age of what a light client knows at which it takes nothing new: those who signed it answer for
+/// it with their stake for longer.
+pub const LIGHT_TRUST_MS_MAX: u64 = 7 * 24 * 3_600_000;
 /// Blocks missed in a row after which a validator is not asked to propose.
 pub const ABSENT_BLOCKS: u32 = 3;
 /// Atoms that can ever be made: 10^9 ARK.

@@ -9,6 +9,8 @@ mod channels;
 mod escrows;
 mod evidence;
 mod governance;
+mod light;
+mod mempool;
 mod models;
 mod random;
 mod reference;
