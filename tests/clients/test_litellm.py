@@ -3,12 +3,14 @@
 import json
 import math
 import os
+from pathlib import Path
 
 # Without this it asks the network for a list of prices.
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
 
 import litellm
 import pytest
+import yaml
 from environment import (
     API_KEY,
     BASE_URL,
@@ -109,3 +111,18 @@ def test_bad_parameter(api):
 def test_a_wrong_key(api):
     with pytest.raises(litellm.AuthenticationError):
         complete(api, api_key="sk-ark-wrong")
+
+
+def test_the_packaged_configuration_of_its_proxy(monkeypatch):
+    monkeypatch.setenv("ARKNET_API_KEY", API_KEY)
+    packaged = Path(__file__).parents[2] / "packaging" / "litellm.yaml"
+    models = yaml.safe_load(packaged.read_text())["model_list"]
+    (entry,) = models
+    assert entry["litellm_params"]["api_base"] == "http://127.0.0.1:4000/v1"
+    entry["litellm_params"]["api_base"] = BASE_URL
+    # The proxy routes with this; the server around it brings a hundred packages.
+    router = litellm.Router(model_list=models, num_retries=0)
+    answer = router.completion(model=MODEL, messages=QUESTION, max_tokens=12)
+    assert answer.choices[0].message.content
+    chunks = list(router.completion(model=MODEL, messages=QUESTION, max_tokens=12, stream=True))
+    assert any(chunk.choices[0].delta.content for chunk in chunks)

@@ -13,6 +13,7 @@ mod keys;
 mod metrics;
 mod namespaces;
 mod network;
+mod packaging;
 mod priority;
 mod pull;
 mod registry;
