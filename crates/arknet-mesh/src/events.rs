@@ -5,7 +5,7 @@ use std::time::Instant;
 use libp2p::{
     Multiaddr, PeerId, autonat,
     core::ConnectedPoint,
-    gossipsub, identify, ping,
+    gossipsub, identify, kad, ping,
     swarm::{ConnectionId, SwarmEvent},
 };
 
@@ -92,6 +92,7 @@ impl SwarmLoop {
         self.tend_lanes(Instant::now());
         if is_first && endpoint.is_dialer() {
             self.ask_for_offers(peer);
+            self.tell_of_us(peer);
         }
     }
 
@@ -101,9 +102,22 @@ impl SwarmLoop {
         if self.exchanges.len() >= EXCHANGES_ASKED_MAX && !self.dialer.is_seed(&peer) {
             return;
         }
-        if let Some(lane) = self.lanes.best(&peer) {
-            let ask = exchange::ask(lane, self.offers.clone(), self.closing.clone());
+        if let (Some(lane), Some(key)) = (self.lanes.best(&peer), addresses::public_key(&peer)) {
+            let ask = exchange::ask(lane, key, self.offers.clone(), self.closing.clone());
             self.tasks.spawn(self.exchanges.track_future(ask));
+        }
+    }
+
+    /// Tells a peer we dialled what we offer to it alone; one that came to us asks.
+    fn tell_of_us(&self, peer: PeerId) {
+        let Some(key) = addresses::public_key(&peer) else { return };
+        let now = Offers::now();
+        if self.offers.own(now).is_some() {
+            return;
+        }
+        if let (Some(lane), Some(offer)) = (self.lanes.best(&peer), self.offers.own_for(&key, now))
+        {
+            self.tasks.spawn(exchange::tell(lane, offer, self.closing.clone()));
         }
     }
 
@@ -156,6 +170,10 @@ impl SwarmLoop {
                 self.relays.set_private(matches!(new, autonat::NatStatus::Private));
                 self.reserve(Instant::now());
             }
+            BehaviourEvent::Kad(kad::Event::OutboundQueryProgressed {
+                result: kad::QueryResult::GetClosestPeers(result),
+                ..
+            }) => self.found(result),
             BehaviourEvent::Dcutr(event) => {
                 tracing::debug!(peer = %event.remote_peer_id, ok = event.result.is_ok(), "punched");
             }

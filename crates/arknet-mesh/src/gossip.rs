@@ -128,7 +128,7 @@ impl Gossip {
             tracing::debug!(%forwarder, "offer rejected: published by another than its peer");
             return MessageAcceptance::Reject;
         }
-        match self.offers.insert(offer, now.0) {
+        match self.offers.insert(offer, now.0, true) {
             Inserted::New | Inserted::Updated | Inserted::Departed => MessageAcceptance::Accept,
             Inserted::Stale | Inserted::RateLimited | Inserted::Full => MessageAcceptance::Ignore,
         }

@@ -35,7 +35,7 @@ pub use libp2p::{Multiaddr, PeerId};
 
 pub use limits::{MeshLimits, RelayLimits};
 pub use mesh::{Inbound, Kept, Mesh, MeshError, OpenError, ProbeError, StreamStats, start};
-pub use offers::Offers;
+pub use offers::{OfferFor, Offers};
 pub use options::{MeshOptions, RelayReserve};
 pub use status::PeerStatus;
 pub use streams::{FrameError, RequestStream};

@@ -95,12 +95,14 @@ pub(crate) const OPENING_MAX: usize = 64;
 pub(crate) const WAITING_MAX: usize = 1024;
 /// Calls of `open` that wait for a connection, over all peers.
 pub(crate) const DIAL_WAITERS_MAX: usize = 4096;
+/// Peers looked for at the same time.
+pub(crate) const SOUGHT_MAX: usize = 8;
 /// Commands on their way to the swarm's task.
 pub(crate) const COMMANDS_MAX: usize = 256;
 /// Offer exchanges we answer at once, over all peers.
-pub(crate) const EXCHANGES_ANSWERED_MAX: usize = 32;
+pub(crate) const EXCHANGES_ANSWERED_MAX: usize = 64;
 /// Offer exchanges we answer at once for one peer.
-pub(crate) const EXCHANGES_ANSWERED_PER_PEER_MAX: usize = 2;
+pub(crate) const EXCHANGES_ANSWERED_PER_PEER_MAX: usize = 4;
 /// Offer exchanges we ask for at once.
 pub(crate) const EXCHANGES_ASKED_MAX: usize = 8;
 /// How long one offer exchange may take.

@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     addresses, exchange,
     limits::COMMANDS_MAX,
-    offers::Offers,
+    offers::{OfferFor, Offers},
     options::MeshOptions,
     status::{Connections, PeerStatus},
     streams::{LaneError, Lanes, Permits, RequestStream, StreamEnds, StreamsBehaviour, Taken},
@@ -382,6 +382,28 @@ impl Mesh {
         if self.commands.send(Command::Publish { reply }).await.is_ok() {
             let _ = done.await;
         }
+    }
+
+    /// Says how this node's offer is made for one peer, where it is not the same for everybody. It is
+    /// asked whenever a peer asks for offers, and what comes back is told to that peer alone. An
+    /// offer for everybody that was published goes before.
+    pub fn offer_to_each(&self, offer_for: OfferFor) {
+        self.offers.set_own_for(offer_for);
+    }
+
+    /// Tells a connected peer this node's offer for it, and nobody else. Returns whether it has it.
+    pub async fn tell(&self, peer: &PublicKey, offer: Offer) -> bool {
+        assert_eq!(offer.body.peer, self.peer, "a node tells its own offer");
+        match self.lanes.best(&addresses::peer_id(peer)) {
+            Some(lane) => exchange::tell(lane, offer, self.closing.clone()).await,
+            None => false,
+        }
+    }
+
+    /// Asks the peers that are there where these are, and dials them where somebody knows. For the
+    /// first few that are not connected; those looked for before are forgotten.
+    pub async fn seek(&self, peers: Vec<PublicKey>) {
+        let _ = self.commands.send(Command::Seek { peers }).await;
     }
 
     /// Lets what was published leave, closes all connections and ends all tasks of the mesh.

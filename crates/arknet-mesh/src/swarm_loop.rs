@@ -8,7 +8,7 @@ use std::{
 use arknet_types::PublicKey;
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, Swarm,
+    Multiaddr, PeerId, Swarm, kad,
     multiaddr::Protocol,
     swarm::{
         ConnectionId, DialError,
@@ -27,7 +27,7 @@ use crate::{
     behaviour::Behaviour,
     dialer::{Dial, Dialer, Failed},
     gossip::Gossip,
-    limits::{CLOSE_TIMEOUT, DIAL_WAITERS_MAX, FLUSH_TIME, KEPT_MAX, PROBES_MAX},
+    limits::{CLOSE_TIMEOUT, DIAL_WAITERS_MAX, FLUSH_TIME, KEPT_MAX, PROBES_MAX, SOUGHT_MAX},
     mesh::{Kept, MeshError, OpenError, ProbeError},
     offers::Offers,
     options::MeshOptions,
@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Publish { reply: oneshot::Sender<()> },
     /// Keep connections to these peers.
     Keep { peers: Vec<Kept> },
+    /// Look for these peers.
+    Seek { peers: Vec<PublicKey> },
     /// Find out who answers at an address.
     Probe { address: Multiaddr, reply: oneshot::Sender<Result<PublicKey, ProbeError>> },
 }
@@ -73,6 +75,8 @@ pub(crate) struct SwarmLoop {
     /// Whether our own addresses count as reachable without anybody's confirmation, because others
     /// depend on them: relays hand them out with each reservation.
     pub(super) trusts_own_addresses: bool,
+    /// Peers that are looked for.
+    sought: HashSet<PeerId>,
     pub(super) announced: watch::Sender<Vec<Multiaddr>>,
     pub(super) listened: watch::Sender<Vec<Multiaddr>>,
     pub(super) exchanges: TaskTracker,
@@ -125,6 +129,7 @@ impl SwarmLoop {
             listening: Vec::new(),
             external: external.map(|address| addresses::split_peer(address).0).collect(),
             trusts_own_addresses: options.relay_server && options.external.is_empty(),
+            sought: HashSet::new(),
             announced,
             listened,
             exchanges: TaskTracker::new(),
@@ -177,7 +182,30 @@ impl SwarmLoop {
                 let _ = reply.send(());
             }
             Command::Keep { peers } => self.keep(peers),
+            Command::Seek { peers } => self.seek(&peers),
             Command::Probe { address, reply } => self.probe(address, reply),
+        }
+        self.wake();
+    }
+
+    fn seek(&mut self, peers: &[PublicKey]) {
+        let peers = peers.iter().map(addresses::peer_id);
+        let missing = peers.filter(|peer| !self.swarm.is_connected(peer)).take(SOUGHT_MAX);
+        self.sought = missing.collect();
+        for peer in &self.sought {
+            self.swarm.behaviour_mut().kad.get_closest_peers(*peer);
+        }
+    }
+
+    /// Somebody was looked for: dials those that were meant. The search may have led to others.
+    pub(super) fn found(&mut self, result: kad::GetClosestPeersResult) {
+        let (Ok(kad::GetClosestPeersOk { peers, .. })
+        | Err(kad::GetClosestPeersError::Timeout { peers, .. })) = result;
+        for kad::PeerInfo { peer_id, addrs } in peers {
+            if self.sought.contains(&peer_id) {
+                let known = addresses::dialable_of(addrs, &peer_id, &self.listening);
+                self.dialer.once(peer_id, known, Instant::now());
+            }
         }
         self.wake();
     }

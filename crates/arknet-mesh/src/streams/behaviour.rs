@@ -26,6 +26,8 @@ use crate::{addresses, limits, options::MeshOptions};
 
 /// A stream on which a peer wants our offers.
 pub(crate) struct Accepted {
+    /// Who opened it.
+    pub(crate) peer: PublicKey,
     pub(crate) stream: Stream,
     /// Counts the stream for as long as it is held.
     pub(crate) permit: Permit,

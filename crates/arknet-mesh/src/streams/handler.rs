@@ -121,7 +121,8 @@ impl Handler {
             }
             Purpose::Exchange => {
                 if let Some(permit) = self.exchanges.take() {
-                    let _ = self.to_exchanges.try_send(Accepted { stream, permit });
+                    let _ =
+                        self.to_exchanges.try_send(Accepted { peer: self.peer, stream, permit });
                 }
             }
         }

@@ -5,6 +5,7 @@
 mod finding;
 mod limits;
 mod offers;
+mod private;
 mod relay;
 mod requests;
 mod restart;
