@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
-use arknet_node::{Config, DataDir, Node, Role, Status};
+use arknet_node::{Config, DataDir, Node, Role, Status, config::AskWhom};
 use arknet_provider::{
     Provider,
     upstream::{UpstreamKind, UpstreamOptions},
@@ -113,6 +113,7 @@ fn config(role: Role, transport: &str, seed: &[String]) -> Config {
     config.admin.listen.set_port(0);
     config.compute.requests_per_peer_max = 1024;
     config.compute.danger_serve_anyone = true;
+    config.gateway.ask = AskWhom::Anyone;
     config
 }
 

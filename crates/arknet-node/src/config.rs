@@ -150,12 +150,26 @@ pub struct Gateway {
     pub require_key: bool,
     /// Serve everybody who reaches an address that is not loopback, without a key.
     pub danger_no_keys: bool,
+    /// Whom to ask for what is not served here: `approved` peers, or `anyone` who offers it. Whoever
+    /// is asked reads the question.
+    pub ask: AskWhom,
     /// Host names under which the gateway may be addressed, beside loopback and its own address.
     pub allowed_hosts: Vec<String>,
     /// Origins (`https://chat.example`) whose web pages may use the gateway; none by default.
     pub allowed_origins: Vec<String>,
     /// What the requests of this gateway may cost in a day, in atoms; 0 uses free peers only.
     pub spending_cap_atoms: u64,
+}
+
+/// Whom a gateway asks.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AskWhom {
+    /// Peers that this node has approved.
+    #[default]
+    Approved,
+    /// Everybody.
+    Anyone,
 }
 
 /// The section `[admin]`.
@@ -328,6 +342,7 @@ impl Default for Gateway {
             listen: SocketAddr::from(([127, 0, 0, 1], 4000)),
             require_key: false,
             danger_no_keys: false,
+            ask: AskWhom::Approved,
             allowed_hosts: vec![],
             allowed_origins: vec![],
             spending_cap_atoms: 0,
@@ -623,6 +638,7 @@ mod tests {
                 "two sections",
             ),
             ("[compute]\nprofile = \"quick\"", "unknown variant `quick`"),
+            ("[gateway]\nask = \"nobody\"", "unknown variant `nobody`"),
             ("[grid]\nnode_id = \"my node\"", "may not contain"),
             ("[compute]\nqueue_max = 65537", "between 0 and 65536"),
             ("[compute]\nallow_peers = [\"bob\"]", "arknet peers approve"),

@@ -103,7 +103,8 @@ impl Dispatch for NodeDispatch {
             models.insert(info.name.clone(), listed);
         }
         self.client.mesh().offers().with(|offers| {
-            for offer in offers.living(arknet_sdk::now()) {
+            let living = offers.living(arknet_sdk::now());
+            for offer in living.filter(|offer| self.client.may_ask(&offer.body.peer)) {
                 for model in &offer.body.models {
                     let listed = models.entry(model.name.clone()).or_insert_with(|| ListedModel {
                         name: model.name.clone(),

@@ -24,6 +24,7 @@ mod metrics;
 pub mod models;
 mod moment;
 mod node;
+mod offering;
 mod publisher;
 mod pull;
 mod queue;

@@ -1,9 +1,11 @@
 //! Starts a node, keeps it running, and stops it in order.
 
+mod grid;
+
 use std::{
     io,
     net::SocketAddr,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -14,7 +16,7 @@ use arknet_provider::{
     upstream::{OptionsError, Upstream},
 };
 use arknet_sdk::{
-    Atoms, Client, ConnectError,
+    Atoms, Circle, Client, ConnectError,
     keyfile::{self, KeyFileError},
     parse_seeds,
     seeds::{self, SeedsError},
@@ -25,10 +27,11 @@ use arknet_types::{KeyPair, NetworkId, NodeId};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use grid::Grid;
+
 use crate::{
     Config, ConfigError, DataDir, DataError, ModelStore, ModelsError, Role, RunningNode,
     admin::{self, Admin, Guard, Token},
-    approvals::Approvals,
     audit::{AuditError, AuditLog, AuditOptions},
     data::DataLock,
     discovery::{self, Discovery, Finding},
@@ -36,12 +39,11 @@ use crate::{
     engines::{EngineError, Engines},
     files::ModelFiles,
     gate::Gate,
-    grant_usage,
     horizon::HorizonStore,
     keys::{KeyRing, KeysError},
     metrics::Metrics,
     models::ModelEntry,
-    publisher::Publisher,
+    offering::Offering,
     pull::Puller,
     reputation::ReputationFile,
     scrape::Scrape,
@@ -188,8 +190,7 @@ impl Node {
         let metrics = Metrics::new();
         let horizon = HorizonStore::open(data.horizon())?;
         let gate = gate(&config, &key, &network, &horizon);
-        grant_usage::load(&data.grant_usage(), &gate)?;
-        let approvals = open_approvals(data, &config, &gate);
+        let approvals = grid::open_approvals(data, &config, &gate)?;
         let audit = audit_log(data, &config, &key, &network)?;
         let serving = serving(data, &config, gate, providers, (horizon, metrics.clone(), audit))?;
         let node_id = node_id(&config, &key);
@@ -197,9 +198,8 @@ impl Node {
         let stop = CancellationToken::new();
         let mut parts = JoinSet::new();
         spawn_serving(&mut parts, &serving, inbound);
-        let usage = grant_usage::keep(data.grant_usage(), approvals.gate().clone(), stop.clone());
-        spawn(&mut parts, "usage of peers", usage);
-        spawn(&mut parts, "approved peers", approvals.clone().follow(stop.clone()));
+        let grid = Grid::new(mesh.clone(), approvals.clone());
+        grid.spawn(&mut parts, data, &stop);
         let scrape = Arc::new(Scrape {
             metrics,
             serving: serving.clone(),
@@ -209,17 +209,19 @@ impl Node {
         let finding = Finding { data, key: &key, node_id: node_id.clone(), config: &config };
         let (discovery, finding) = finding.run(&mesh, &serving, &approvals, stop.clone());
         spawn(&mut parts, "discovery", finding);
-        let publisher = Publisher {
+        let offering = Offering {
             key,
             network: network.clone(),
-            mesh: mesh.clone(),
             serving: serving.clone(),
-            is_compute: config.plays(Role::Compute),
+            approvals: approvals.clone(),
+            addresses: mesh.addresses_changed(),
+            turn: Mutex::default(),
         };
-        spawn(&mut parts, "publisher", publisher.run(stop.clone()));
+        grid.spawn_publisher(&mut parts, offering, config.plays(Role::Compute), &stop);
         spawn_following(&mut parts, &serving, engines.as_ref(), &stop);
         let door = Door { data, config: &config, stop: &stop, scrape: &scrape };
-        let gateway = door.open(&mut parts, gateway_listener, &network)?;
+        let circle = grid.circle(config.gateway.ask);
+        let gateway = door.open(&mut parts, gateway_listener, &network, circle)?;
         let grace = Duration::from_millis(config.shutdown_grace_ms);
         let admin_address = admin_listener.local_addr().unwrap_or(config.admin.listen);
         let guard = guard(data, &config, admin_address)?;
@@ -360,14 +362,6 @@ fn gate(config: &Config, key: &KeyPair, network: &NetworkId, horizon: &HorizonSt
     })
 }
 
-fn open_approvals(data: &DataDir, config: &Config, gate: &Gate) -> Approvals {
-    if config.compute.danger_serve_anyone {
-        tracing::warn!("danger_serve_anyone: everybody who asks is served");
-    }
-    let path = config.grid.approved_peers.clone().unwrap_or_else(|| data.approved_peers());
-    Approvals::open(path, gate.clone())
-}
-
 fn part_name(ended: Option<Result<&'static str, tokio::task::JoinError>>) -> &'static str {
     match ended {
         Some(Ok(part)) => part,
@@ -433,11 +427,12 @@ impl Door<'_> {
         parts: &mut JoinSet<&'static str>,
         listener: Option<TcpListener>,
         network: &NetworkId,
+        circle: Circle,
     ) -> Result<Option<SocketAddr>, NodeError> {
         let Some(listener) = listener else { return Ok(None) };
         let address = listener.local_addr().ok();
         let session = Sessions { data: self.data, config: self.config, network };
-        let client = Client::over(self.scrape.mesh.clone(), session.open()?);
+        let client = Client::within(self.scrape.mesh.clone(), session.open()?, circle);
         let reputation = ReputationFile::new(self.data.reputation());
         spawn(parts, "reputation", reputation.keep(client.clone(), self.stop.clone()));
         self.spawn(parts, listener, &client)?;

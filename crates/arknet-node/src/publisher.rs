@@ -1,22 +1,18 @@
-//! Tells the mesh what this node serves: at once on change, and every minute.
+//! Tells others what this node serves: at once on change, and every minute.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use arknet_mesh::Mesh;
-use arknet_types::{
-    KeyPair, ModelOffer, NetworkId, Offer, OfferBody, Timestamp,
-    limits::{
-        ADDRESSES_PER_OFFER_MAX, MODELS_PER_OFFER_MAX, OFFER_HEARTBEAT_MS, OFFER_LIFETIME_MS_MAX,
-    },
-};
+use arknet_protocol::Who;
+use arknet_types::{Offer, PublicKey, limits::OFFER_HEARTBEAT_MS};
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::serving::Serving;
+use crate::offering::Offering;
 
 /// Slots come and go with every request; the mesh hears of it this often at most.
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
@@ -25,11 +21,16 @@ const INTERVAL_MIN: Duration = Duration::from_secs(1);
 const ADDRESS_WAIT_MAX: Duration = Duration::from_secs(2);
 const HEARTBEAT: Duration = Duration::from_millis(OFFER_HEARTBEAT_MS);
 
+/// When those are told again that did not hear.
+const RETRY: Duration = Duration::from_secs(2);
+/// Peers told at the same time.
+const TELLING_MAX: usize = 32;
+/// How long one round of telling may hold up the next.
+const TELLING_TIME_MAX: Duration = Duration::from_secs(2);
+
 pub(crate) struct Publisher {
-    pub(crate) key: KeyPair,
-    pub(crate) network: NetworkId,
     pub(crate) mesh: Mesh,
-    pub(crate) serving: Serving,
+    pub(crate) offering: Arc<Offering>,
     /// Whether others may ask at all: a gateway keeps what it has to itself.
     pub(crate) is_compute: bool,
 }
@@ -38,11 +39,12 @@ impl Publisher {
     /// Publishes until told to stop, then says goodbye.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let mut addresses = self.mesh.addresses_changed();
-        let mut models = self.serving.changed();
+        let mut models = self.offering.serving.changed();
+        let mut grants = self.offering.approvals.changes();
         let mut slots = self.slots();
-        let mut sequence = 0;
+        let mut told = BTreeSet::new();
         // A node that restarted takes no request signed before its horizon: it offers nothing yet.
-        let early = self.serving.started_at().since_ms(arknet_sdk::now());
+        let early = self.offering.serving.started_at().since_ms(arknet_sdk::now());
         // And an offer without an address is of no use to anybody.
         let ready = async {
             sleep(Duration::from_millis(early)).await;
@@ -54,6 +56,7 @@ impl Publisher {
         }
         while !stop.is_cancelled() {
             addresses.borrow_and_update();
+            grants.borrow_and_update();
             if models.has_changed().unwrap_or(false) {
                 models.borrow_and_update();
                 slots = self.slots();
@@ -61,17 +64,20 @@ impl Publisher {
             for slot in &mut slots {
                 slot.borrow_and_update();
             }
-            self.publish(&mut sequence, self.is_compute).await;
+            let is_heard = self.publish(&mut told, self.is_compute).await;
             let published = Instant::now();
+            let again = published + if is_heard { HEARTBEAT } else { RETRY };
             {
                 let mut slot_changes: FuturesUnordered<_> =
                     slots.iter_mut().map(|slot| slot.changed()).collect();
                 tokio::select! {
                     () = stop.cancelled() => break,
                     _ = addresses.changed() => {}
+                    // Whoever is approved or revoked hears of it at once.
+                    _ = grants.changed() => continue,
                     _ = models.changed() => models.mark_changed(),
                     Some(_) = slot_changes.next() => {}
-                    () = sleep_until(published + HEARTBEAT) => {}
+                    () = sleep_until(again) => {}
                 }
             }
             tokio::select! {
@@ -79,48 +85,55 @@ impl Publisher {
                 () = sleep_until(published + INTERVAL_MIN) => {}
             }
         }
-        self.publish(&mut sequence, false).await;
+        self.publish(&mut told, false).await;
     }
 
     /// The free slots of all models served now.
     fn slots(&self) -> Vec<watch::Receiver<u32>> {
-        self.serving.models().values().map(|served| served.slots_free()).collect()
+        self.offering.serving.models().values().map(|served| served.slots_free()).collect()
     }
 
-    async fn publish(&self, sequence: &mut u64, is_serving: bool) {
-        let now = arknet_sdk::now();
-        // Milliseconds since the epoch, so that it rises across restarts.
-        *sequence = now.0.max(*sequence + 1);
-        let offer = self.offer(*sequence, now, is_serving);
-        tracing::debug!(sequence, models = offer.body.models.len(), "offer published");
-        self.mesh.publish_offer(offer).await;
+    /// Returns whether everybody has heard it whom it concerns.
+    async fn publish(&self, told: &mut BTreeSet<PublicKey>, is_serving: bool) -> bool {
+        self.offering.next(arknet_sdk::now(), is_serving);
+        match self.offering.who() {
+            Who::Anyone { .. } => self.mesh.publish_offer(self.offering.for_everybody()).await,
+            Who::Approved if self.is_compute => return self.tell_approved(told).await,
+            // A gateway keeps what it has to itself.
+            Who::Approved => {}
+        }
+        true
     }
 
-    fn offer(&self, sequence: u64, now: Timestamp, is_serving: bool) -> Offer {
-        let addresses = self.mesh.listen_addresses().into_iter().map(|a| a.to_string());
-        let served = self.serving.models();
-        let models = served.values().filter(|served| served.is_shared).map(|served| {
-            let slots_free = u16::try_from(*served.slots_free().borrow()).unwrap_or(u16::MAX);
-            ModelOffer {
-                name: served.info.name.clone(),
-                digest: served.info.digest,
-                capabilities: served.info.capabilities,
-                context_tokens: served.info.context_tokens,
-                slots_total: served.info.slots,
-                slots_free: slots_free.min(served.info.slots),
-                input_price: served.price.input,
-                output_price: served.price.output,
+    /// Tells every approved peer that is there what is offered to it, and those that are approved no
+    /// more that nothing is.
+    async fn tell_approved(&self, told: &mut BTreeSet<PublicKey>) -> bool {
+        let connected: BTreeSet<_> =
+            self.mesh.connected().into_iter().map(|status| status.peer).collect();
+        told.retain(|peer| connected.contains(peer));
+        let (mut offers, mut gone) = (Vec::<(PublicKey, Offer)>::new(), BTreeSet::new());
+        for peer in connected {
+            if let Some(offer) = self.offering.for_peer(&peer) {
+                told.insert(peer);
+                offers.push((peer, offer));
+            } else if told.contains(&peer) {
+                gone.insert(peer);
+                offers.push((peer, self.offering.goodbye()));
             }
-        });
-        let body = OfferBody {
-            network: self.network.clone(),
-            peer: self.key.public(),
-            sequence,
-            issued_at: now,
-            expires_at: now.plus_ms(OFFER_LIFETIME_MS_MAX),
-            addresses: addresses.take(ADDRESSES_PER_OFFER_MAX).collect(),
-            models: models.take(if is_serving { MODELS_PER_OFFER_MAX } else { 0 }).collect(),
-        };
-        Offer::sign(body, &self.key)
+        }
+        let mut silent = offers.len();
+        let mut telling = futures::stream::iter(offers)
+            .map(|(peer, offer)| async move { self.mesh.tell(&peer, offer).await.then_some(peer) })
+            .buffer_unordered(TELLING_MAX);
+        let end = Instant::now() + TELLING_TIME_MAX;
+        // One that takes its time is told again in the next round, which it must not hold up.
+        while let Ok(Some(heard)) = timeout_at(end, telling.next()).await {
+            let Some(peer) = heard else { continue };
+            silent -= 1;
+            if gone.contains(&peer) {
+                told.remove(&peer);
+            }
+        }
+        silent == 0
     }
 }

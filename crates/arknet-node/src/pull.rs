@@ -125,7 +125,8 @@ impl Puller {
     fn offered(&self, name: &ModelName) -> Option<ModelDigest> {
         self.client.mesh().offers().with(|offers| {
             let serving = offers.serving(name, Capabilities::FILE, arknet_sdk::now());
-            serving.filter_map(|(_, offered)| offered.digest).next()
+            let mine = serving.filter(|(offer, _)| self.client.may_ask(&offer.body.peer));
+            mine.filter_map(|(_, offered)| offered.digest).next()
         })
     }
 

@@ -230,10 +230,7 @@ impl Serving {
                 if models.contains_key(&info.name) {
                     continue;
                 }
-                let mut info = info.clone();
-                if self.shared.files.is_some() && info.digest.is_some() {
-                    info.capabilities = info.capabilities.with(Capabilities::FILE);
-                }
+                let info = info.clone();
                 let queue = match held.get(&info.name) {
                     Some(old) if old.info.slots == info.slots => old.queue.clone(),
                     _ => ModelQueue::new(info.slots, self.shared.queue_max, self.shared.preempt),

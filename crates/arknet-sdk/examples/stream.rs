@@ -1,6 +1,8 @@
 //! Streams an answer and says who gave it and how fast it began.
 //!
 //! `cargo run -p arknet-sdk --example stream -- [MODEL] [PROMPT]`
+//!
+//! A node that serves approved peers only must know this program's key: `--peer` prints it.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
@@ -9,18 +11,30 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arknet_sdk::{Client, ConnectOptions, InferRequest, session::SessionKey, wallet::Wallet};
+use arknet_sdk::{
+    Client, ConnectOptions, InferRequest, keyfile, session::SessionKey, wallet::Wallet,
+};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut arguments = std::env::args().skip(1);
+    let mut arguments = std::env::args().skip(1).peekable();
+    let home = arknet_sdk::home::directory().ok_or("no home directory")?;
+    let peer_key = keyfile::load_or_create(&home.join("program.key"))?;
+    if arguments.next_if(|argument| argument == "--peer").is_some() {
+        println!("{}", peer_key.public());
+        return Ok(());
+    }
     let model = arguments.next().unwrap_or_else(|| "arknet/tiny".into());
     let prompt = arguments.next().unwrap_or_else(|| "What is arknet?".into());
 
     let wallet = Wallet::load_or_create()?;
     let session = SessionKey::create(&wallet, 100_000_000, Duration::from_secs(3600))?;
-    let client =
-        Client::connect(ConnectOptions { session: Some(session), ..Default::default() }).await?;
+    let client = Client::connect(ConnectOptions {
+        session: Some(session),
+        peer_key: Some(peer_key),
+        ..Default::default()
+    })
+    .await?;
     client.wait_for_model(&model.parse()?, Duration::from_secs(5)).await;
 
     let asked = Instant::now();

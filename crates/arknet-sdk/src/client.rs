@@ -96,7 +96,8 @@ impl Client {
     pub fn models(&self) -> Vec<(ModelName, Vec<PublicKey>)> {
         let mut models = std::collections::BTreeMap::<ModelName, Vec<PublicKey>>::new();
         self.mesh().offers().with(|offers| {
-            for offer in offers.living(clock::now()) {
+            let living = offers.living(clock::now());
+            for offer in living.filter(|offer| self.may_ask(&offer.body.peer)) {
                 for model in &offer.body.models {
                     models.entry(model.name.clone()).or_default().push(offer.body.peer);
                 }
@@ -109,7 +110,8 @@ impl Client {
     pub async fn wait_for_model(&self, model: &ModelName, patience: Duration) -> bool {
         let is_served = || {
             self.mesh().offers().with(|offers| {
-                offers.serving(model, Capabilities::NONE, clock::now()).next().is_some()
+                let mut serving = offers.serving(model, Capabilities::NONE, clock::now());
+                serving.any(|(offer, _)| self.may_ask(&offer.body.peer))
             })
         };
         let mut changes = self.mesh().offers().changed();

@@ -1,6 +1,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use arknet_mesh::{MeshOptions, Multiaddr};
+use arknet_types::KeyPair;
 
 use crate::{Client, keyfile, seeds, session::SessionKey};
 
@@ -13,13 +14,16 @@ pub struct ConnectOptions {
     pub seeds: Option<Vec<String>>,
     /// The directory of `seeds.json`; `~/.arknet` when not given.
     pub home: Option<PathBuf>,
+    /// The key of this peer, where nodes have approved it; a new one each time when not given.
+    pub peer_key: Option<KeyPair>,
     /// How long to try.
     pub timeout: Duration,
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { session: None, seeds: None, home: None, timeout: Duration::from_secs(10) }
+        let timeout = Duration::from_secs(10);
+        Self { session: None, seeds: None, home: None, peer_key: None, timeout }
     }
 }
 
@@ -72,8 +76,9 @@ impl Client {
         if seeds.is_empty() {
             return Err(ConnectError::NoSeeds);
         }
-        // Its own key each time: a client's peer key names nobody, its session does.
-        let key = keyfile::generate()?;
+        // Its own key each time unless one is given: a client's peer key names nobody, its session
+        // does.
+        let key = options.peer_key.map_or_else(keyfile::generate, Ok)?;
         let mut mesh_options = MeshOptions::new(key, session.network().clone());
         mesh_options.seeds = parse_seeds(&seeds)?;
         let (mesh, _) = arknet_mesh::start(mesh_options)?;

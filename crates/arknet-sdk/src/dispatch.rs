@@ -44,9 +44,13 @@ pub struct Client {
 struct Shared {
     mesh: Mesh,
     session: Mutex<Arc<OpenSession>>,
+    circle: Circle,
     router: Mutex<Router>,
     nonces: Nonces,
 }
+
+/// The peers that may be asked: what is sent to others is theirs to read.
+pub type Circle = Arc<dyn Fn(&PublicKey) -> bool + Send + Sync>;
 
 /// Gives each request its nonce: one more than the last, beginning at the microseconds since the
 /// epoch. So nonces rise across restarts of a program that keeps its session, and stay dense: a
@@ -73,10 +77,17 @@ impl Client {
     /// A client over a mesh that runs already: the gateway of a node.
     #[must_use]
     pub fn over(mesh: Mesh, session: SessionKey) -> Self {
+        Self::within(mesh, session, Arc::new(|_| true))
+    }
+
+    /// The same, for one that asks these peers and no others.
+    #[must_use]
+    pub fn within(mesh: Mesh, session: SessionKey, circle: Circle) -> Self {
         Self {
             shared: Arc::new(Shared {
                 mesh,
                 session: Mutex::new(Arc::new(OpenSession::new(session))),
+                circle,
                 router: Mutex::new(Router::new()),
                 nonces: Nonces::default(),
             }),
@@ -86,6 +97,12 @@ impl Client {
     /// Signs with another session from now on; requests that run keep theirs.
     pub fn set_session(&self, session: SessionKey) {
         *lock(&self.shared.session) = Arc::new(OpenSession::new(session));
+    }
+
+    /// Whether this peer may be asked.
+    #[must_use]
+    pub fn may_ask(&self, peer: &PublicKey) -> bool {
+        (self.shared.circle)(peer)
     }
 
     /// The mesh underneath.
@@ -142,7 +159,8 @@ impl Client {
     fn nobody(&self, infer: &InferRequest) -> Refusal {
         let model = &infer.model;
         let serves_it = self.shared.mesh.offers().with(|offers| {
-            offers.serving(model, Capabilities::NONE, clock::now()).next().is_some()
+            let mut serving = offers.serving(model, Capabilities::NONE, clock::now());
+            serving.any(|(offer, _)| self.may_ask(&offer.body.peer))
         });
         if serves_it {
             let needs: Vec<_> = infer.needs().names().collect();
@@ -158,7 +176,12 @@ impl Client {
         let salt = self.shared.nonces.0.load(Ordering::Relaxed);
         let wanted = (&infer.model, infer.needs());
         let router = lock(&self.shared.router);
-        self.shared.mesh.offers().with(|offers| router.choose(offers, wanted, tried, now, salt))
+        self.shared.mesh.offers().with(|offers| {
+            let serving = offers.serving(wanted.0, wanted.1, now).map(|(offer, _)| offer.body.peer);
+            let outside = serving.filter(|peer| !self.may_ask(peer));
+            let out: Vec<_> = tried.iter().copied().chain(outside).collect();
+            router.choose(offers, wanted, &out, now, salt)
+        })
     }
 
     /// Asks one peer, up to its first token.
@@ -210,10 +233,17 @@ impl Client {
             .await
             .map_err(|error| lost(format!("the peer cannot be reached: {error}")))?;
         let request = self.sign(choice, infer, in_flight);
-        timeout(SEND_TIMEOUT, stream.write_frame(&request))
+        let sent = timeout(SEND_TIMEOUT, stream.write_frame(&request))
             .await
-            .map_err(|_| lost("the peer does not take the request".into()))?
-            .map_err(|error| lost(format!("the peer was lost: {error}")))?;
+            .map_err(|_| lost("the peer does not take the request".into()))?;
+        if let Err(error) = sent {
+            // It may have refused before it took in all of it.
+            let said = stream.read_frame(REPLY_FRAME_BYTES_MAX);
+            return Err(match timeout(SILENCE_MAX, said).await {
+                Ok(Ok(Reply::Refused(refusal))) => refusal,
+                _ => lost(format!("the peer was lost: {error}")),
+            });
+        }
         // What was handed to the system may still be under way on a slow line: 100 KB a second.
         let mut patience = SILENCE_MAX + Duration::from_millis(infer.input_bytes() as u64 / 100);
         loop {

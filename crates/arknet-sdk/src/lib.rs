@@ -46,4 +46,4 @@ pub use arknet_types::{
 pub use client::{InferError, InferRequest, InferStream, Response};
 pub use clock::now;
 pub use connect::{ConnectError, ConnectOptions, parse_seeds};
-pub use dispatch::{Answer, Client};
+pub use dispatch::{Answer, Circle, Client};

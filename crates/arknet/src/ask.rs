@@ -198,8 +198,17 @@ async fn over_mesh(
     let cap = Atoms(config.gateway.spending_cap_atoms);
     let scope = Scope { network: Some(network), ..Scope::default() };
     let session = SessionKey::create_scoped(&wallet, cap, SESSION_LIFETIME, scope)?;
-    let options =
-        ConnectOptions { session: Some(session), seeds: Some(seeds), ..Default::default() };
+    // Whoever has approved this machine knows its key; a node that runs has it in use.
+    let peer_key = match data.running() {
+        None => Some(keyfile::load_or_create(&data.peer_key())?),
+        Some(_) => None,
+    };
+    let options = ConnectOptions {
+        session: Some(session),
+        seeds: Some(seeds),
+        peer_key,
+        ..Default::default()
+    };
     let client = match Client::connect(options).await {
         Ok(client) => client,
         Err(error) => {

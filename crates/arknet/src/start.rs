@@ -46,7 +46,10 @@ pub(crate) fn run(data: &DataDir, config: Config, out: &Out) -> anyhow::Result<(
 }
 
 fn welcome(status: &Status) -> String {
-    let mut rows = vec![vec!["peer".into(), status.peer.clone()]];
+    let mut rows = vec![
+        vec!["peer".into(), status.peer.clone()],
+        vec!["fingerprint".into(), status.fingerprint.clone()],
+    ];
     for model in &status.models {
         let words = format!("{} ({} at once)", model.name, model.slots);
         rows.push(vec!["serves".into(), words]);

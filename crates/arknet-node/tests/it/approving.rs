@@ -275,7 +275,7 @@ async fn what_is_sent_wrongly_is_said() {
         (with("/public_key", json!("PEER_PUBLIC_KEY")), 400, "peer id"),
         (with("/public_key", json!(7)), 400, "string"),
         (with("/public_key", json!(own)), 400, "this node itself"),
-        (with("/node_id", json!("<b>")), 400, "node_id"),
+        (with("/node_id", json!("<b>")), 400, "may not contain"),
         (with("/permissions/models_shared", json!("*")), 400, "sequence"),
         (with("/permissions/max_concurrent_requests", json!(-1)), 400, "u32"),
         (with("/node_id", json!("x".repeat(70_000))), 413, "bytes at most"),

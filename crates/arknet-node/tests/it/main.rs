@@ -4,4 +4,5 @@
 mod approving;
 mod fixture;
 mod hostile;
+mod private;
 mod serving;

@@ -153,7 +153,7 @@ impl Server {
         gate.set_grants(server_grants::told(world, &self.grants), now);
         let queues = self.served.iter();
         // Some owners let running requests of peers be ended for their own.
-        let preempt = if self.id % 2 == 0 { Preempt::Cut } else { Preempt::Queue };
+        let preempt = if self.id.is_multiple_of(2) { Preempt::Cut } else { Preempt::Queue };
         let queues = queues.map(|s| SlotQueue::new(s.slots, s.waiting_max).preempting(preempt));
         self.life = Some(Life {
             booted_at: now,

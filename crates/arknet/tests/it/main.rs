@@ -1,6 +1,7 @@
 //! Real processes of the real program, on loopback, and the clients people use.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod approval;
 mod ask;
 mod audit;
 mod clients;

@@ -124,6 +124,8 @@ impl Network {
         let seed = Node::start(&directory.path().join("seed"), &flags("validator", None));
         let compute = start_compute(&directory.path().join("compute"), &seed);
         let gateway_home = directory.path().join("gateway");
+        fs::create_dir_all(&gateway_home).unwrap();
+        fs::write(gateway_home.join("arknet.toml"), ASKING_ANYONE).unwrap();
         let gateway = Node::start(&gateway_home, &flags("gateway", Some(seed.address())));
         let network = Self { seed, compute, gateway, directory };
         network.wait_for_model(TINY, network.compute.peer());
@@ -181,12 +183,22 @@ pub(crate) fn wait_for_peer(gateway: SocketAddr, model: &str, peer: &str) {
 /// Serves whoever asks: where it is not the approval that is tested.
 pub(crate) const ANYONE: &str = "[compute]\nthreads = 1\nslots = 4\ndanger_serve_anyone = true\n";
 
-/// A compute node that serves the shipped model under two names.
-pub(crate) fn start_compute(home: &Path, seed: &Node) -> Node {
+/// Asks whoever offers: where it is not the approval that is tested.
+pub(crate) const ASKING_ANYONE: &str = "[gateway]\nask = \"anyone\"\n";
+/// The second name under which compute nodes serve the shipped model.
+pub(crate) const QWEN: &str = "Qwen/Qwen3-0.6B-Q8_0";
+
+/// Adds the shipped model under two names.
+pub(crate) fn add_models(home: &Path) {
     let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../arknet-engine/assets/arknet-tiny.gguf");
-    for name in [TINY, "Qwen/Qwen3-0.6B-Q8_0"] {
+    for name in [TINY, QWEN] {
         json_of(home, &["model", "add", model, "--name", name]);
     }
+}
+
+/// A compute node that serves the shipped model under two names.
+pub(crate) fn start_compute(home: &Path, seed: &Node) -> Node {
+    add_models(home);
     fs::write(home.join("arknet.toml"), ANYONE).unwrap();
     Node::start(home, &flags("compute", Some(seed.address())))
 }

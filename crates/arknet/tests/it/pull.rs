@@ -4,7 +4,7 @@ use std::{fs, io::BufRead};
 
 use serde_json::{Value, json};
 
-use crate::network::{ANYONE, Network, Node, TINY, ask, flags, json_of, question};
+use crate::network::{ANYONE, ASKING_ANYONE, Network, Node, TINY, ask, flags, json_of, question};
 
 /// The reports of `/api/pull`.
 fn pull(node: &Node, model: &str) -> Vec<Value> {
@@ -28,6 +28,8 @@ fn a_model_comes_from_a_peer_and_is_served_then() {
     network.wait_for_model("shared/tiny", sharing.peer());
 
     let fetching = network.directory.path().join("fetching");
+    fs::create_dir_all(&fetching).unwrap();
+    fs::write(fetching.join("arknet.toml"), ASKING_ANYONE).unwrap();
     let fetching = Node::start(&fetching, &flags("compute,gateway", Some(network.seed.address())));
     crate::network::wait_for_peer(fetching.gateway(), "shared/tiny", sharing.peer());
     let reports = pull(&fetching, "shared/tiny");
@@ -46,6 +48,8 @@ fn a_model_comes_from_a_peer_and_is_served_then() {
 fn what_nobody_hands_over_is_said() {
     let network = Network::start();
     let home = network.directory.path().join("fetching");
+    fs::create_dir_all(&home).unwrap();
+    fs::write(home.join("arknet.toml"), ASKING_ANYONE).unwrap();
     let fetching = Node::start(&home, &flags("compute,gateway", Some(network.seed.address())));
     // Served by a peer, but not to be had.
     crate::network::wait_for_peer(
