@@ -9,7 +9,7 @@ use arknet_types::{
 };
 use borsh::{BorshDeserialize, BorshSerialize};
 
-use crate::{chain, chat, child, corpus, doors, registry, upstream};
+use crate::{chain, chat, child, corpus, doors, registry, tunnels, upstream};
 
 /// One decoder and good inputs for it.
 #[derive(Debug)]
@@ -59,6 +59,7 @@ pub fn decoders() -> anyhow::Result<Vec<Decoder>> {
         wire()?,
         chain::decoders()?,
         registry::decoders()?,
+        tunnels::decoders(),
         doors::decoders(),
         child::decoders()?,
         upstream::decoders(),

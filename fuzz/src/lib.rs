@@ -14,6 +14,7 @@ mod mutate;
 mod pieces;
 mod registry;
 mod run;
+mod tunnels;
 mod upstream;
 
 pub use decoders::{Decoder, decoders};

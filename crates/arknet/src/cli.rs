@@ -80,6 +80,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: UpstreamCommand,
     },
+    /// Make a WireGuard tunnel to machines elsewhere, let them in, or join theirs
+    Vpn(crate::vpn::Vpn),
     /// Make a wallet or show its address
     Wallet {
         #[command(subcommand)]

@@ -19,6 +19,7 @@ mod start;
 mod status;
 mod telemetry;
 mod upstream;
+mod vpn;
 mod wallet;
 
 use std::{ffi::OsStr, process::ExitCode};
@@ -90,6 +91,7 @@ fn run(arguments: Arguments, out: &Out) -> anyhow::Result<()> {
         Command::Upstream { command } => {
             upstream::run(&data, &load(&Overrides::default())?, command, out)
         }
+        Command::Vpn(vpn) => vpn::run(&data, vpn, out),
         Command::Wallet { command } => wallet::run(&data, command, out),
     }
 }

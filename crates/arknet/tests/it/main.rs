@@ -19,3 +19,4 @@ mod priority;
 mod pull;
 mod registry;
 mod sdk;
+mod vpn;
