@@ -11,7 +11,7 @@ use std::{
 
 use arknet_protocol::{Preempt, Who};
 use arknet_provider::upstream::UpstreamOptions;
-use arknet_types::{Atoms, ModelName, NetworkId, NodeId, Profile};
+use arknet_types::{Atoms, Endpoint, ModelName, NetworkId, NodeId, Profile};
 use serde::{Deserialize, Serialize};
 
 pub use self::registry::{RegistryDatabase, RegistryDatabaseError, RegistrySection};
@@ -130,6 +130,17 @@ pub struct Grid {
     /// Addresses behind tunnels in which to look for nodes, beside those that WireGuard's
     /// interfaces allow: `10.0.0.5`, `10.0.0.5:26656`, `10.0.0.0/28`, `fd00::5` (256 at most).
     pub probe: Vec<String>,
+    /// A public directory to look for nodes in: `https://registry.example`. None by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registry: Option<String>,
+    /// The certificate the directory must have, in PEM; any of a public authority when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registry_ca: Option<PathBuf>,
+    /// Be listed there: name, key, address and models, for everybody.
+    pub registry_register: bool,
+    /// The address to be listed with (`192.0.2.7:26656`); what the node finds out when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registry_endpoint: Option<Endpoint>,
     /// The file of approved peers; `approved_peers.json` in the data directory when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub approved_peers: Option<PathBuf>,
@@ -329,6 +340,10 @@ impl Default for Grid {
             mdns: true,
             peers: vec![],
             probe: vec![],
+            registry: None,
+            registry_ca: None,
+            registry_register: false,
+            registry_endpoint: None,
             approved_peers: None,
             audit_log: None,
             audit_file_bytes_max: 16 << 20,
@@ -440,6 +455,15 @@ pub enum ConfigError {
         /// The text.
         text: String,
     },
+    /// To be listed nowhere.
+    #[error("grid.registry_register says to be listed, and no grid.registry says where")]
+    GridRegister,
+    /// Not the URL of a registry.
+    #[error("grid.registry: {text} is not of the form https://HOST or https://HOST:PORT")]
+    GridRegistry {
+        /// The text.
+        text: String,
+    },
     /// Nothing that can be searched.
     #[error(
         "grid.probe: {text} is neither an address nor a network of up to 256, such as 10.0.0.0/24"
@@ -534,6 +558,13 @@ impl Config {
             if text.parse::<ProbeTarget>().is_err() {
                 return Err(ConfigError::GridProbe { text: text.clone() });
             }
+        }
+        match &self.grid.registry {
+            Some(url) if arknet_registry::registry_name(url).is_none() => {
+                return Err(ConfigError::GridRegistry { text: url.clone() });
+            }
+            None if self.grid.registry_register => return Err(ConfigError::GridRegister),
+            _ => {}
         }
         if self.gateway.require_key && self.gateway.danger_no_keys {
             return Err(ConfigError::Keys);
@@ -643,6 +674,11 @@ mod tests {
             ("[compute]\nqueue_max = 65537", "between 0 and 65536"),
             ("[compute]\nallow_peers = [\"bob\"]", "arknet peers approve"),
             ("[compute]\nmodels = [\"a b\"]", "may not contain"),
+            (
+                "[grid]\nregistry = \"http://r.example\"",
+                "http://r.example is not of the form https",
+            ),
+            ("[grid]\nregistry_register = true", "no grid.registry says where"),
             ("[grid]\npeers = [\"10.0.0.5\"]", "10.0.0.5 is not of the form"),
             ("[grid]\npeers = [\"/ip4/10.0.0.5/tcp/1/p2p/bob\"]", "bob is not of the form"),
             ("[grid]\nprobe = [\"10.0.0.0/8\"]", "neither an address nor a network"),

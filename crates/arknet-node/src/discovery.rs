@@ -10,6 +10,7 @@ mod limits;
 mod mdns;
 mod places;
 mod prober;
+mod registry;
 mod tunnels;
 
 use std::{
@@ -21,6 +22,7 @@ use std::{
 
 use arknet_mesh::{Kept, Mesh, Multiaddr, OpenError};
 use arknet_protocol::{Grants, Known, Noticed, OfferDigest, PeerBook, Sighting, Source, Wanted};
+use arknet_registry::RegistryClient;
 use arknet_types::{KeyPair, NodeId, PublicKey};
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
@@ -30,7 +32,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{limits::DOUBTS_MAX, mdns::Mdns, places::Place, prober::Prober};
+use self::{
+    limits::DOUBTS_MAX, mdns::Mdns, places::Place, prober::Prober, registry::RegistryDriver,
+};
 use crate::{Config, DataDir, approvals::Approvals, config::Grid, serving::Serving};
 
 pub(crate) use self::places::ProbeTarget;
@@ -119,6 +123,8 @@ pub(crate) struct Finding<'a> {
     pub(crate) key: &'a KeyPair,
     pub(crate) node_id: NodeId,
     pub(crate) config: &'a Config,
+    /// The directory to look into.
+    pub(crate) registry: Option<Arc<RegistryClient>>,
 }
 
 impl Finding<'_> {
@@ -133,6 +139,19 @@ impl Finding<'_> {
         let discovery = Discovery::new(mesh.peer());
         let Grid { mdns, peers, probe, .. } = &self.config.grid;
         let mut drivers = JoinSet::new();
+        if let Some(client) = self.registry {
+            let registry = RegistryDriver {
+                client,
+                key: self.key.clone(),
+                node_id: self.node_id.clone(),
+                endpoint: self.config.grid.registry_endpoint.clone(),
+                enters: self.config.grid.registry_register,
+                mesh: mesh.clone(),
+                serving: serving.clone(),
+                discovery: discovery.clone(),
+            };
+            drivers.spawn(registry.run(stop.clone()));
+        }
         let (doubt, doubts) = mpsc::channel(DOUBTS_MAX);
         let listen: Vec<_> = self.config.mesh.listen.iter().map(String::as_str).collect();
         let listen: Vec<_> = listen.into_iter().filter_map(Place::read).collect();

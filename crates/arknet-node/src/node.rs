@@ -15,6 +15,7 @@ use arknet_provider::{
     Provider,
     upstream::{OptionsError, Upstream},
 };
+use arknet_registry::{ClientError, RegistryClient};
 use arknet_sdk::{
     Atoms, Circle, Client, ConnectError,
     keyfile::{self, KeyFileError},
@@ -33,6 +34,7 @@ use crate::{
     Config, ConfigError, DataDir, DataError, ModelStore, ModelsError, Role, RunningNode,
     admin::{self, Admin, Guard, Token},
     audit::{AuditError, AuditLog, AuditOptions},
+    config::Grid,
     data::DataLock,
     discovery::{self, Discovery, Finding},
     dispatch::{NodeDispatch, NodeObserver},
@@ -108,6 +110,9 @@ pub enum NodeError {
     /// The models cannot be read.
     #[error(transparent)]
     Models(#[from] ModelsError),
+    /// The registry cannot be asked as it is configured.
+    #[error(transparent)]
+    Registry(#[from] ClientError),
     /// A seed's address is none.
     #[error(transparent)]
     Seed(#[from] ConnectError),
@@ -206,7 +211,9 @@ impl Node {
             engines: engines.clone(),
             mesh: mesh.clone(),
         });
-        let finding = Finding { data, key: &key, node_id: node_id.clone(), config: &config };
+        let registry = registry(&config, &network)?;
+        let finding =
+            Finding { data, key: &key, node_id: node_id.clone(), config: &config, registry };
         let (discovery, finding) = finding.run(&mesh, &serving, &approvals, stop.clone());
         spawn(&mut parts, "discovery", finding);
         let offering = Offering {
@@ -382,6 +389,17 @@ fn spawn(
         work.await;
         name
     });
+}
+
+/// The directory to look for nodes in, where the configuration names one.
+fn registry(
+    config: &Config,
+    network: &NetworkId,
+) -> Result<Option<Arc<RegistryClient>>, NodeError> {
+    let Grid { registry, registry_ca, .. } = &config.grid;
+    let Some(url) = registry else { return Ok(None) };
+    let client = RegistryClient::new(url, registry_ca.as_deref(), network.clone())?;
+    Ok(Some(Arc::new(client)))
 }
 
 fn spawn_serving(parts: &mut JoinSet<&'static str>, serving: &Serving, inbound: Inbound) {

@@ -15,6 +15,7 @@
 //! - [`SlotQueue`]: who runs now, who waits, who is told to come again.
 //! - [`audit`]: what is written down of that, so that no change of it stays unseen.
 //! - [`Horizon`]: what survives a restart, so that a replay does not.
+//! - [`RegistryRounds`]: when to speak to a registry.
 //! - [`KeyMeter`]: how much an API key may still do.
 //! - [`Backoff`]: when to try a failed connection again.
 
@@ -31,6 +32,7 @@ mod meter;
 pub mod offers;
 pub mod peerbook;
 mod probes;
+mod registry;
 pub mod reputation;
 pub mod routing;
 pub mod slots;
@@ -48,5 +50,6 @@ pub use meter::DayUse;
 pub use offers::{Inserted, OfferTable};
 pub use peerbook::{Known, Noticed, OfferDigest, PeerBook, Sighting, Source, Wanted};
 pub use probes::Probes;
+pub use registry::{ENTRY_LIFETIME_MS, RegistryRounds, RegistryWork};
 pub use routing::{Choice, Router};
 pub use slots::{Asker, Placement, Preempt, SlotQueue, Ticket};

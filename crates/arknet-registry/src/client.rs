@@ -1,7 +1,11 @@
 //! The client: tells a registry about a node, and reads what others told. It believes nothing that
 //! is not signed.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use arknet_types::{
     ModelName, NetworkId, PublicKey, RegistryEntry, RegistryError, RegistryName, RegistryPage,
@@ -46,6 +50,9 @@ pub enum ClientError {
         /// When to come again, where it says so.
         again: Option<Duration>,
     },
+    /// No thread to ask on.
+    #[error("the registry is not asked: {0}")]
+    Thread(std::io::Error),
     /// It is not reached, or is not who it should be.
     #[error("the registry {name}: {source}")]
     Unreachable {
@@ -86,7 +93,7 @@ impl RegistryClient {
     /// A client of the registry at `url`, which must have a certificate of a public authority or,
     /// where `ca` is given, one of the file's or one that these have signed.
     pub fn new(url: &str, ca: Option<&Path>, network: NetworkId) -> Result<Self, ClientError> {
-        let name = name_of(url).ok_or_else(|| ClientError::Url { url: url.to_owned() })?;
+        let name = registry_name(url).ok_or_else(|| ClientError::Url { url: url.to_owned() })?;
         let roots = match ca {
             None => RootCerts::WebPki,
             Some(path) => {
@@ -142,7 +149,12 @@ impl RegistryClient {
         let mut newest: BTreeMap<PublicKey, RegistryEntry> = BTreeMap::new();
         let pages_max = (entries_max.div_ceil(REGISTRY_ENTRIES_PER_PAGE_MAX) + 2).min(PAGES_MAX);
         let (mut after, mut has_turned) = (start, start.is_none());
+        let began = Instant::now();
         for _ in 0..pages_max {
+            // One that takes its time for every page must not have all of ours.
+            if began.elapsed() > ANSWER_TIME_MAX {
+                break;
+            }
             let page = self.page(model, after, now)?;
             listing.refused += page.refused;
             for entry in page.entries {
@@ -225,8 +237,10 @@ fn shown(words: &str) -> String {
     words.chars().filter(|c| !c.is_control()).take(200).collect()
 }
 
-/// The host in a URL of HTTPS that has nothing but a host, a port and perhaps a path.
-fn name_of(url: &str) -> Option<RegistryName> {
+/// Whom entries are signed for: the host in a URL of HTTPS that has nothing but a host, a port and
+/// perhaps a path; nothing for any other text.
+#[must_use]
+pub fn registry_name(url: &str) -> Option<RegistryName> {
     let uri: Uri = url.parse().ok()?;
     let authority = uri.authority()?;
     let is_plain = uri.scheme_str() == Some("https")

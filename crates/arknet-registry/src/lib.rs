@@ -11,7 +11,7 @@ mod server;
 mod store;
 
 pub use certificate::{CertificateError, CertificateFiles};
-pub use client::{ClientError, Listing, RegistryClient};
+pub use client::{ClientError, Listing, RegistryClient, registry_name};
 pub use rates::Rate;
 pub use server::{RegistryServer, ServerOptions, StartError};
 pub use store::{Postgres, PostgresOptions, Query, Sqlite, Store, StoreError, Told};

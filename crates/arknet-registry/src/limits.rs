@@ -30,8 +30,8 @@ pub const DATABASE_WORKERS_MAX: usize = 8;
 pub const DATABASE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Time between two rounds that forget what has expired.
 pub const SWEEP_PERIOD: Duration = Duration::from_secs(30);
-/// How long a client waits for an answer.
-pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(20);
+/// How long a client waits for an answer, and with the next one when it reads several pages.
+pub const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 /// Bytes of an answer that is no page.
 pub const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 /// Pages that a client reads in one go.

@@ -47,11 +47,11 @@ pub(crate) enum RegistryCommand {
 /// Which registry.
 #[derive(Args)]
 pub(crate) struct Place {
-    /// The registry: https://HOST or https://HOST:PORT
+    /// The registry: https://HOST or https://HOST:PORT [default: registry in [grid]]
     #[arg(long)]
-    url: String,
-    /// The certificate it must have, or one that has signed it, in PEM [default: any of a public
-    /// authority]
+    url: Option<String>,
+    /// The certificate it must have, or one that has signed it, in PEM [default: registry_ca in
+    /// [grid], else any of a public authority]
     #[arg(long)]
     ca: Option<PathBuf>,
 }
@@ -117,7 +117,11 @@ pub(crate) fn run(
 
 impl Place {
     fn client(&self, data: &DataDir, config: &Config) -> anyhow::Result<RegistryClient> {
-        Ok(RegistryClient::new(&self.url, self.ca.as_deref(), network(data, config)?)?)
+        let grid = &config.grid;
+        let url = self.url.as_ref().or(grid.registry.as_ref());
+        let url = url.context("which registry? Give --url, or registry in [grid]")?;
+        let ca = self.ca.as_ref().or(grid.registry_ca.as_ref());
+        Ok(RegistryClient::new(url, ca.map(PathBuf::as_path), network(data, config)?)?)
     }
 }
 
@@ -136,7 +140,7 @@ fn enter(data: &DataDir, config: &Config, asked: Register, out: &Out) -> anyhow:
         Some(_) => Some(NodeApi::of(data)?.get("/status")?),
         None => None,
     };
-    let endpoint = match asked.endpoint {
+    let endpoint = match asked.endpoint.or_else(|| config.grid.registry_endpoint.clone()) {
         Some(endpoint) => endpoint,
         None => own_endpoint(status.as_ref().map_or(&[], |status| &status.addresses)).context(
             "no address of this node is known that others could use; give one with --endpoint",
