@@ -7,6 +7,7 @@ mod load;
 mod mixed;
 mod nodes;
 mod provider;
+mod pull;
 mod upstream;
 
 use std::{
@@ -34,14 +35,18 @@ fn main() -> anyhow::Result<()> {
             let seconds = arguments.get(1).map_or(Ok(600), |text| text.parse())?;
             runtime()?.block_on(mixed::run(Duration::from_secs(seconds)))
         }
+        Some("pull") => pull::run(),
         Some("service") => runtime()?.block_on(upstream::service()),
         Some("upstream") => runtime()?.block_on(upstream::run()),
         None => runtime()?.block_on(async {
             bench().await?;
-            upstream::run().await
+            upstream::run().await?;
+            tokio::task::block_in_place(pull::run)
         }),
         Some(other) => {
-            anyhow::bail!("{other}: the arguments are latency, mixed [SECONDS], soak and upstream")
+            anyhow::bail!(
+                "{other}: the arguments are latency, mixed [SECONDS], pull, soak and upstream"
+            )
         }
     }
 }

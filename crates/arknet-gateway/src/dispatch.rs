@@ -128,6 +128,13 @@ pub enum Pull {
         /// Of so many, where that is known.
         total_bytes: Option<u64>,
     },
+    /// A peer sent something wrong and is not asked any more.
+    Dropped {
+        /// Which.
+        peer: PublicKey,
+        /// What it did.
+        words: String,
+    },
     /// Holding the file against its digest.
     Verifying,
     /// The model can be asked.

@@ -3,6 +3,7 @@
 //! Who may use it, and for what, is decided in `guard`.
 
 mod answer;
+mod asking;
 mod guard;
 mod peers;
 mod token;
@@ -24,6 +25,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use answer::ApiError;
+pub(crate) use asking::Asking;
 pub(crate) use guard::Guard;
 pub use peers::{
     ApproveAnswer, ApprovedPeer, DiscoveredPeer, GridStatus, PeerList, PendingPeer, RevokeAnswer,
@@ -126,6 +128,8 @@ pub(crate) struct Admin {
     pub(crate) mesh: Mesh,
     pub(crate) serving: Serving,
     pub(crate) scrape: Arc<Scrape>,
+    /// Where it asks others.
+    pub(crate) asking: Option<Asking>,
 }
 
 impl Admin {
@@ -223,6 +227,7 @@ pub(crate) async fn serve(
         .route("/peers", get(async |State(admin): State<Arc<Admin>>| Json(admin.peers())))
         .merge(peers::routes())
         .merge(crate::console::routes())
+        .merge(asking::routes())
         .fallback(unknown)
         .method_not_allowed_fallback(not_so)
         .layer(middleware::from_fn_with_state(guard, check))

@@ -247,6 +247,9 @@ pub struct Compute {
     /// With `danger_serve_anyone`, hand the files of models to everybody, too. To an approved peer
     /// they go if its `can_pull_models` says so.
     pub share_models: bool,
+    /// Bytes of models handed over in a second, over all peers; as many as can be when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share_bytes_per_second: Option<u64>,
     /// Price of a million input tokens in atoms; 0 is free.
     pub input_price_atoms: u64,
     /// Price of a million generated tokens in atoms; 0 is free.
@@ -391,6 +394,7 @@ impl Default for Compute {
             exact: vec![],
             profile: EngineProfile::Default,
             share_models: false,
+            share_bytes_per_second: None,
             input_price_atoms: 0,
             output_price_atoms: 0,
             slow_reader_ms: 60_000,
@@ -581,6 +585,12 @@ impl Config {
             ("compute.threads", compute.threads.unwrap_or(1).into(), 1, 1_024),
             ("compute.keep_alive_ms", compute.keep_alive_ms.unwrap_or(0), 0, 31 * 24 * 3_600_000),
             ("compute.reserve_memory_mb", compute.reserve_memory_mb, 0, 1 << 30),
+            (
+                "compute.share_bytes_per_second",
+                compute.share_bytes_per_second.unwrap_or(1 << 20),
+                1_024,
+                1 << 40,
+            ),
             ("compute.context_tokens", compute.context_tokens.unwrap_or(64).into(), 64, 1 << 24),
         ]
         .into_iter()

@@ -147,7 +147,7 @@ impl Dispatch for NodeDispatch {
     }
 
     fn pull(&self, model: String) -> BoxStream<'static, Pull> {
-        self.puller.pull(model)
+        self.puller.pull(model, None)
     }
 }
 

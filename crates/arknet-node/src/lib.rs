@@ -8,6 +8,7 @@
 pub mod admin;
 pub mod approvals;
 pub mod audit;
+mod blocks;
 pub mod config;
 mod console;
 pub mod data;

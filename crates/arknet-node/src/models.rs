@@ -151,6 +151,11 @@ impl ModelStore {
         self.root.join("blobs").join(format!("{}.gguf", digest.to_string().replace(':', "-")))
     }
 
+    /// The hashes of a model's file, by which a part of it is checked.
+    pub(crate) fn tree_path(&self, digest: &ModelDigest) -> PathBuf {
+        self.path(digest).with_extension("tree")
+    }
+
     /// When a model's file came here, in seconds since the epoch.
     pub(crate) fn added_unix_s(&self, digest: &ModelDigest) -> Option<u64> {
         let modified = fs::metadata(self.path(digest)).ok()?.modified().ok()?;
@@ -193,6 +198,20 @@ impl ModelStore {
         result
     }
 
+    /// Takes a file that lies in this store's own directory and has this digest.
+    pub(crate) fn adopt(
+        &self,
+        file: &Path,
+        name: ModelName,
+        digest: ModelDigest,
+    ) -> Result<ModelEntry, ModelsError> {
+        let info = GgufInfo::read(file)
+            .map_err(|error| ModelsError::Gguf { path: file.to_owned(), source: error })?;
+        let bytes = fs::metadata(file).map_err(at(file))?.len();
+        let entry = ModelEntry { name, digest, bytes, architecture: info.architecture };
+        self.take(file, entry, Some(digest))
+    }
+
     /// Forgets a model; its file goes when no other name uses it.
     pub fn remove(&self, name: &ModelName) -> Result<ModelEntry, ModelsError> {
         let removed = self.get(name)?;
@@ -200,6 +219,7 @@ impl ModelStore {
         entries.retain(|entry| entry.name != *name);
         self.write_index(&entries)?;
         if !entries.iter().any(|entry| entry.digest == removed.digest) {
+            let _ = fs::remove_file(self.tree_path(&removed.digest));
             let path = self.path(&removed.digest);
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

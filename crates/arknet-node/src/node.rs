@@ -32,7 +32,7 @@ use grid::Grid;
 
 use crate::{
     Config, ConfigError, DataDir, DataError, ModelStore, ModelsError, Role, RunningNode,
-    admin::{self, Admin, Guard, Token},
+    admin::{self, Admin, Asking, Guard, Token},
     audit::{AuditError, AuditLog, AuditOptions},
     config::Grid,
     data::DataLock,
@@ -228,7 +228,7 @@ impl Node {
         spawn_following(&mut parts, &serving, engines.as_ref(), &stop);
         let door = Door { data, config: &config, stop: &stop, scrape: &scrape };
         let circle = grid.circle(config.gateway.ask);
-        let gateway = door.open(&mut parts, gateway_listener, &network, circle)?;
+        let (gateway, asking) = door.open(&mut parts, gateway_listener, &network, circle)?;
         let grace = Duration::from_millis(config.shutdown_grace_ms);
         let admin_address = admin_listener.local_addr().unwrap_or(config.admin.listen);
         let guard = guard(data, &config, admin_address)?;
@@ -242,6 +242,7 @@ impl Node {
             mesh: mesh.clone(),
             serving: serving.clone(),
             scrape,
+            asking,
             config,
         });
         let api = admin::serve(admin_listener, Arc::clone(&admin), guard, stop.clone());
@@ -446,16 +447,18 @@ impl Door<'_> {
         listener: Option<TcpListener>,
         network: &NetworkId,
         circle: Circle,
-    ) -> Result<Option<SocketAddr>, NodeError> {
-        let Some(listener) = listener else { return Ok(None) };
+    ) -> Result<(Option<SocketAddr>, Option<Asking>), NodeError> {
+        let Some(listener) = listener else { return Ok((None, None)) };
         let address = listener.local_addr().ok();
         let session = Sessions { data: self.data, config: self.config, network };
         let client = Client::within(self.scrape.mesh.clone(), session.open()?, circle);
         let reputation = ReputationFile::new(self.data.reputation());
         spawn(parts, "reputation", reputation.keep(client.clone(), self.stop.clone()));
-        self.spawn(parts, listener, &client)?;
+        let puller = Puller::new(self.scrape.engines.clone(), client.clone());
+        let asking = Asking { client: client.clone(), puller: puller.clone() };
+        self.spawn(parts, listener, &client, puller)?;
         spawn(parts, "sessions", session.keep_fresh(client, self.stop.clone())?);
-        Ok(address)
+        Ok((address, Some(asking)))
     }
 
     fn spawn(
@@ -463,6 +466,7 @@ impl Door<'_> {
         parts: &mut JoinSet<&'static str>,
         listener: TcpListener,
         client: &Client,
+        puller: Puller,
     ) -> Result<(), NodeError> {
         let config = &self.config.gateway;
         let needs_key = self.config.needs_key();
@@ -477,7 +481,7 @@ impl Door<'_> {
             me: client.mesh().peer(),
             serving: self.scrape.serving.clone(),
             client: client.clone(),
-            puller: Puller::new(engines.clone(), client.clone()),
+            puller,
             engines,
         });
         let mut options = arknet_gateway::Options {
@@ -521,9 +525,10 @@ fn serving(
 ) -> Result<Serving, NodeError> {
     let files = match config.who() {
         Who::Anyone { files: false } => None,
-        Who::Approved | Who::Anyone { .. } => {
-            Some(ModelFiles::new(ModelStore::open(data.models())?))
-        }
+        Who::Approved | Who::Anyone { .. } => Some(ModelFiles::new(
+            ModelStore::open(data.models())?,
+            config.compute.share_bytes_per_second,
+        )),
     };
     let options = ServingOptions {
         gate,

@@ -1,25 +1,34 @@
 //! Fetches models: from a URL, or from peers that hand theirs over.
 
+mod part;
+mod swarm;
+
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
+    collections::BTreeSet,
+    fs::{self, File},
+    io,
     ops::ControlFlow,
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use arknet_gateway::Pull;
+use arknet_protocol::reputation::Deed;
 use arknet_sdk::Client;
-use arknet_types::{
-    Capabilities, InferRequest, Input, ModelDigest, ModelName, Refusal, RefusalCode, Reply,
-};
+use arknet_types::{Capabilities, ModelDigest, ModelName, PublicKey, Refusal, RefusalCode};
 use futures::{StreamExt, stream::BoxStream};
-use sha2::{Digest, Sha256};
-use tokio::sync::{Mutex, mpsc};
+use tokio::{
+    sync::{Mutex, mpsc},
+    time::interval,
+};
 
+use self::{
+    part::{Claim, Part},
+    swarm::Swarm,
+};
 use crate::{
-    Download, ModelStore, ModelsError,
+    Download, ModelStore, ModelsError, blocks,
     engines::{EngineError, Engines},
     models::ModelEntry,
 };
@@ -32,9 +41,8 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 const BYTES_MAX: u64 = 1 << 40;
 /// Bytes of disk that stay free.
 const DISK_RESERVE_BYTES: u64 = 256 << 20;
-/// Times in a row that a transfer may break without a byte of progress.
+/// Tries in a row that may bring nothing.
 const FAILURES_MAX: u32 = 3;
-const CHUNK_BYTES: usize = 1 << 20;
 
 /// Fetches models for one node.
 #[derive(Clone)]
@@ -48,8 +56,6 @@ pub(crate) struct Puller {
 /// Why a model was not fetched.
 #[derive(Debug, thiserror::Error)]
 enum PullError {
-    #[error("the model that came is not the one that was offered; it was thrown away")]
-    Digest,
     #[error("the disk has {free} bytes free, the model needs {needed}")]
     DiskFull { needed: u64, free: u64 },
     #[error("{0}")]
@@ -70,19 +76,23 @@ enum PullError {
     Unknown { name: String },
 }
 
+/// Where progress goes.
+type Reports = mpsc::Sender<Pull>;
+
 impl Puller {
     pub(crate) fn new(engines: Option<Engines>, client: Client) -> Self {
         Self { engines, client, gate: Arc::new(Mutex::new(())) }
     }
 
-    /// Fetches what `model` names. Dropping the stream stops the transfer; what came is kept.
-    pub(crate) fn pull(&self, model: String) -> BoxStream<'static, Pull> {
+    /// Fetches what `model` names, from one peer or from all that have it. Dropping the stream stops
+    /// the transfer; what came is kept.
+    pub(crate) fn pull(&self, model: String, from: Option<PublicKey>) -> BoxStream<'static, Pull> {
         let (reports, receiver) = mpsc::channel(REPORTS_MAX);
         let puller = self.clone();
         tokio::spawn(async move {
             let gone = reports.clone();
             let last = tokio::select! {
-                result = puller.fetch(&model, &reports) => match result {
+                result = puller.fetch(&model, from, &reports) => match result {
                     Ok(()) => Pull::Ready,
                     Err(error) => {
                         tracing::info!(%error, "a model was not fetched");
@@ -100,34 +110,59 @@ impl Puller {
         .boxed()
     }
 
-    async fn fetch(&self, model: &str, reports: &mpsc::Sender<Pull>) -> Result<(), PullError> {
+    async fn fetch(
+        &self,
+        model: &str,
+        from: Option<PublicKey>,
+        reports: &Reports,
+    ) -> Result<(), PullError> {
         let engines = self.engines.as_ref().ok_or(PullError::NoEngine)?;
         let _ = reports.send(Pull::Looking).await;
         let _one = self.gate.lock().await;
         if model.starts_with("http://") || model.starts_with("https://") {
             return from_url(engines, model, reports).await;
         }
-        let unknown = || PullError::Unknown { name: model.to_owned() };
         let names = [Some(model), model.strip_suffix(":latest")];
         let names = names.into_iter().flatten().filter_map(|name| ModelName::new(name).ok());
         for name in names {
             if engines.has(&name) {
                 return Ok(());
             }
-            if let Some(digest) = self.offered(&name) {
-                return self.take_from_peers(engines, name, digest, reports).await;
+            if let Some(digest) = self.offered(&name, from) {
+                return self.take_from_peers(engines, name, digest, from, reports).await;
             }
         }
-        Err(unknown())
+        Err(PullError::Unknown { name: model.to_owned() })
     }
 
-    /// The file that peers hand over under this name.
-    fn offered(&self, name: &ModelName) -> Option<ModelDigest> {
+    /// The file that most peers hand over under this name.
+    fn offered(&self, name: &ModelName, from: Option<PublicKey>) -> Option<ModelDigest> {
         self.client.mesh().offers().with(|offers| {
             let serving = offers.serving(name, Capabilities::FILE, arknet_sdk::now());
-            let mine = serving.filter(|(offer, _)| self.client.may_ask(&offer.body.peer));
-            mine.filter_map(|(_, offered)| offered.digest).next()
+            let mine = serving.filter(|(offer, _)| {
+                let peer = offer.body.peer;
+                self.client.may_ask(&peer) && from.is_none_or(|from| peer == from)
+            });
+            let digests: Vec<_> = mine.filter_map(|(_, offered)| offered.digest).collect();
+            let votes = |digest: &ModelDigest| digests.iter().filter(|d| *d == digest).count();
+            digests.iter().max_by_key(|digest| (votes(digest), digest.0)).copied()
         })
+    }
+
+    /// Who hands over this file, those of better conduct first.
+    fn sources(&self, digest: ModelDigest, from: Option<PublicKey>) -> Vec<PublicKey> {
+        let now = arknet_sdk::now();
+        let mut sources: Vec<_> = self.client.mesh().offers().with(|offers| {
+            let has_it = |model: &arknet_types::ModelOffer| {
+                model.digest == Some(digest)
+                    && Capabilities::FILE.without(model.capabilities) == Capabilities::NONE
+            };
+            let living = offers.living(now).filter(|offer| offer.body.models.iter().any(has_it));
+            living.map(|offer| offer.body.peer).collect()
+        });
+        sources.retain(|peer| self.client.may_ask(peer) && from.is_none_or(|from| *peer == from));
+        self.client.with_reputation(|seen| sources.sort_by_key(|peer| seen.step(peer, now)));
+        sources
     }
 
     async fn take_from_peers(
@@ -135,74 +170,150 @@ impl Puller {
         engines: &Engines,
         name: ModelName,
         digest: ModelDigest,
-        reports: &mpsc::Sender<Pull>,
+        from: Option<PublicKey>,
+        reports: &Reports,
     ) -> Result<(), PullError> {
-        let mut part = Part::open(engines.store(), digest)?;
+        let swarm = Swarm { client: self.client.clone(), name: name.clone(), digest };
+        let mut liars = BTreeSet::new();
         let mut failures = 0;
         loop {
-            let before = part.done;
-            match self.transfer(&name, &mut part, reports).await {
-                Ok(()) => break,
-                Err(PullError::Refused(refusal)) => {
-                    failures = if part.done > before { 0 } else { failures + 1 };
-                    if failures >= FAILURES_MAX {
-                        return Err(PullError::Refused(refusal));
-                    }
+            let mut sources = self.sources(digest, from);
+            sources.retain(|peer| !liars.contains(peer));
+            let (claims, refusal) = swarm.claims(sources).await;
+            // What was begun goes on; else what most of them say is tried first.
+            let begun = Part::begun(engines.store(), digest);
+            let most = claims
+                .into_iter()
+                .max_by_key(|(claim, peers)| (begun == Some(*claim), peers.len()));
+            let Some((claim, peers)) = most else {
+                let nobody = || Refusal::new(RefusalCode::UnknownModel, "nobody hands it over");
+                return Err(PullError::Refused(refusal.unwrap_or_else(nobody)));
+            };
+            let part = Arc::new(open_part(engines.store(), digest, claim)?);
+            let before = part.done_bytes();
+            let taken =
+                report(swarm.take(claim, &peers, Arc::clone(&part)), &part, digest, reports);
+            let outcome = taken.await?;
+            for liar in outcome.liars {
+                self.drop_liar(liar, "it sent what is not the file", reports).await;
+                liars.insert(liar);
+            }
+            if !outcome.is_complete {
+                failures = if part.done_bytes() > before { 0 } else { failures + 1 };
+                if failures >= FAILURES_MAX {
+                    let lost = || Refusal::new(RefusalCode::PeerLost, "all peers were lost");
+                    return Err(PullError::Refused(outcome.refusal.unwrap_or_else(lost)));
                 }
-                Err(error) => return Err(error),
+                continue;
+            }
+            let _ = reports.send(Pull::Verifying).await;
+            let found = check(&part, claim, digest).await?;
+            if found == Found::Whole {
+                let store = engines.store().clone();
+                let add = move || take_over(&store, &part, name, digest);
+                return take_on(engines, &joined(tokio::task::spawn_blocking(add).await)?);
+            }
+            part.discard();
+            if found == Found::Other {
+                // Each of them said that a file with this root has the digest of its offer.
+                for liar in peers {
+                    self.drop_liar(liar, "its file is not the one it offers", reports).await;
+                    liars.insert(liar);
+                }
             }
         }
-        let _ = reports.send(Pull::Verifying).await;
-        let path = part.finish()?;
-        let store = engines.store().clone();
-        let added = tokio::task::spawn_blocking(move || {
-            let added = store.add(&path, Some(name), Some(digest), |_| {});
-            // Whether it was added or is worthless: it has done its duty.
-            let _ = fs::remove_file(&path);
-            added
-        });
-        take_on(engines, &joined(added.await)?)
     }
 
-    /// Takes the file from one peer, as far as that goes.
-    async fn transfer(
-        &self,
-        name: &ModelName,
-        part: &mut Part,
-        reports: &mpsc::Sender<Pull>,
-    ) -> Result<(), PullError> {
-        let input = Input::File { digest: part.digest, offset: part.done };
-        let request = InferRequest::new(name.clone(), input);
-        let mut answer = self.client.request(request).await.map_err(PullError::Refused)?;
-        let mut reported = Instant::now();
-        let mut is_checked = false;
-        while let Some(reply) = answer.next().await {
-            match reply {
-                Reply::File { total_bytes, bytes } => {
-                    if !is_checked {
-                        check_room(&part.path, total_bytes, part.done)?;
-                        is_checked = true;
-                    }
-                    part.write(&bytes)?;
-                    if reported.elapsed() >= REPORT_INTERVAL || part.done == total_bytes {
-                        reported = Instant::now();
-                        let _ = reports.try_send(Pull::Progress {
-                            digest: Some(part.digest),
-                            done_bytes: part.done,
-                            total_bytes: Some(total_bytes),
-                        });
-                    }
-                }
-                Reply::Done { .. } => return Ok(()),
-                Reply::Refused(refusal) => return Err(PullError::Refused(refusal)),
-                _ => {}
-            }
-        }
-        let words = "the transfer ended without its end";
-        Err(PullError::Refused(Refusal::new(RefusalCode::PeerLost, words)))
+    /// Names who sent something wrong, and remembers it.
+    async fn drop_liar(&self, peer: PublicKey, words: &'static str, reports: &Reports) {
+        tracing::warn!(peer = %peer, words, "a source of a model is dropped");
+        let now = arknet_sdk::now();
+        self.client.with_reputation(|seen| seen.record(peer, Deed::Lied, now));
+        let _ = reports.send(Pull::Dropped { peer, words: words.into() }).await;
     }
 }
 
+/// Reports how far a transfer is while it goes on.
+async fn report<T>(
+    transfer: impl Future<Output = T>,
+    part: &Part,
+    digest: ModelDigest,
+    reports: &Reports,
+) -> T {
+    let mut transfer = std::pin::pin!(transfer);
+    let mut ticks = interval(REPORT_INTERVAL);
+    let progress = || Pull::Progress {
+        digest: Some(digest),
+        done_bytes: part.done_bytes(),
+        total_bytes: Some(part.total_bytes),
+    };
+    loop {
+        tokio::select! {
+            result = &mut transfer => {
+                let _ = reports.send(progress()).await;
+                return result;
+            }
+            _ = ticks.tick() => {
+                let _ = reports.try_send(progress());
+            }
+        }
+    }
+}
+
+fn open_part(store: &ModelStore, digest: ModelDigest, claim: Claim) -> Result<Part, PullError> {
+    let Claim { total_bytes, .. } = claim;
+    if total_bytes > BYTES_MAX {
+        return Err(PullError::TooLarge);
+    }
+    let directory = store.partial();
+    fs::create_dir_all(&directory)?;
+    let part = Part::open(store, digest, claim)?;
+    check_room(&directory, total_bytes - part.done_bytes())?;
+    Ok(part)
+}
+
+/// What is there when all has come.
+#[derive(Eq, PartialEq)]
+enum Found {
+    /// The file that was offered.
+    Whole,
+    /// Another one, which has the root that was claimed for this.
+    Other,
+    /// Not what was checked when it came: it was damaged on this machine.
+    Damaged,
+}
+
+async fn check(part: &Arc<Part>, claim: Claim, digest: ModelDigest) -> Result<Found, PullError> {
+    let part = Arc::clone(part);
+    let check = move || -> io::Result<Found> {
+        part.sync()?;
+        let (found, _) = crate::models::hash(File::open(part.path())?, io::sink(), &mut |_| {})?;
+        if found == digest {
+            return Ok(Found::Whole);
+        }
+        Ok(match blocks::root(part.path())?.as_bytes() == &claim.root {
+            true => Found::Other,
+            false => Found::Damaged,
+        })
+    };
+    joined(tokio::task::spawn_blocking(check).await)
+}
+
+/// Makes a model of a file that has come.
+fn take_over(
+    store: &ModelStore,
+    part: &Part,
+    name: ModelName,
+    digest: ModelDigest,
+) -> Result<ModelEntry, PullError> {
+    let adopted = store.adopt(part.path(), name, digest);
+    if adopted.is_ok() {
+        part.keep_tree(store, digest)?;
+    }
+    // Whether it is a model or worthless: it has done its duty.
+    part.discard();
+    Ok(adopted?)
+}
 async fn from_url(
     engines: &Engines,
     url: &str,
@@ -256,65 +367,11 @@ fn refusal(error: PullError) -> Refusal {
     }
 }
 
-fn check_room(path: &Path, total_bytes: u64, done: u64) -> Result<(), PullError> {
-    if total_bytes > BYTES_MAX {
-        return Err(PullError::TooLarge);
-    }
-    let directory = path.parent().unwrap_or_else(|| Path::new("."));
+fn check_room(directory: &Path, bytes: u64) -> Result<(), PullError> {
     let status = rustix::fs::statvfs(directory).map_err(io::Error::from)?;
     let free = status.f_bavail.saturating_mul(status.f_frsize);
-    // Once as it comes, once in the store.
-    let needed = (total_bytes - done).saturating_add(total_bytes) + DISK_RESERVE_BYTES;
+    let needed = bytes.saturating_add(DISK_RESERVE_BYTES);
     if free < needed { Err(PullError::DiskFull { needed, free }) } else { Ok(()) }
-}
-
-/// A file as far as it has come, hashed on the way.
-struct Part {
-    digest: ModelDigest,
-    path: PathBuf,
-    file: File,
-    hasher: Sha256,
-    done: u64,
-}
-
-impl Part {
-    /// Goes on where an earlier transfer ended.
-    fn open(store: &ModelStore, digest: ModelDigest) -> io::Result<Self> {
-        let directory = store.partial();
-        fs::create_dir_all(&directory)?;
-        let path = directory.join(format!("{}.part", digest.to_string().replace(':', "-")));
-        let mut options = OpenOptions::new();
-        let mut file = options.create(true).read(true).append(true).open(&path)?;
-        let mut hasher = Sha256::new();
-        let mut chunk = vec![0; CHUNK_BYTES];
-        let mut done = 0;
-        loop {
-            let read = file.read(&mut chunk)?;
-            if read == 0 {
-                break;
-            }
-            hasher.update(&chunk[..read]);
-            done += read as u64;
-        }
-        Ok(Self { digest, path, file, hasher, done })
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
-        self.hasher.update(bytes);
-        self.done += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// The file, if it is the one it was said to be.
-    fn finish(self) -> Result<PathBuf, PullError> {
-        if self.hasher.finalize().as_slice() != self.digest.0 {
-            fs::remove_file(&self.path)?;
-            return Err(PullError::Digest);
-        }
-        self.file.sync_all()?;
-        Ok(self.path)
-    }
 }
 
 #[cfg(test)]
@@ -322,30 +379,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_part_goes_on_where_it_was_cut_and_a_wrong_one_goes() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = ModelStore::open(directory.path().join("models")).unwrap();
-        let digest = ModelDigest(Sha256::digest(b"a model").into());
-        let mut part = Part::open(&store, digest).unwrap();
-        part.write(b"a mo").unwrap();
-        drop(part);
-        let mut part = Part::open(&store, digest).unwrap();
-        assert_eq!(part.done, 4);
-        part.write(b"del").unwrap();
-        let path = part.finish().unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"a model");
-        let mut part = Part::open(&store, digest).unwrap();
-        part.write(b"!").unwrap();
-        assert!(matches!(part.finish(), Err(PullError::Digest)));
-        assert!(!path.exists());
-    }
-
-    #[test]
     fn what_does_not_fit_is_not_begun() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("part");
-        assert!(check_room(&path, 1, 0).is_ok());
-        assert!(matches!(check_room(&path, BYTES_MAX, 0), Err(PullError::DiskFull { .. })));
-        assert!(matches!(check_room(&path, BYTES_MAX + 1, 0), Err(PullError::TooLarge)));
+        assert!(check_room(directory.path(), 1).is_ok());
+        let full = check_room(directory.path(), BYTES_MAX);
+        assert!(matches!(full, Err(PullError::DiskFull { .. })));
+        let store = ModelStore::open(directory.path().join("models")).unwrap();
+        let claim = Claim { total_bytes: BYTES_MAX + 1, root: [0; 32] };
+        let opened = open_part(&store, ModelDigest([1; 32]), claim);
+        assert!(matches!(opened, Err(PullError::TooLarge)));
     }
 }

@@ -2,7 +2,7 @@
 
 use arknet_types::{
     InferRequest, Input, Refusal, RefusalCode, Reply,
-    limits::{EMBEDDING_DIMENSIONS_MAX, TOKEN_BYTES_MAX, TOP_LOGPROBS_MAX},
+    limits::{EMBEDDING_DIMENSIONS_MAX, FILE_GROUP_BYTES, TOKEN_BYTES_MAX, TOP_LOGPROBS_MAX},
 };
 
 /// Bytes of text one token can become; longer answers are a peer's lie.
@@ -19,7 +19,7 @@ enum Kind {
     Embeddings { all: u32 },
     Scores { all: u32 },
     Tokens,
-    File { at: u64, total: Option<u64> },
+    File { offset: u64, length: u64, came: Option<(u64, [u8; 32])> },
     Nothing,
 }
 
@@ -60,7 +60,10 @@ impl AnswerCheck {
             }
             Input::Count(_) => (Kind::Nothing, 0),
             // The first piece says how much there is.
-            Input::File { offset, .. } => (Kind::File { at: *offset, total: None }, u64::MAX),
+            Input::File { offset, length, .. } => {
+                let kind = Kind::File { offset: *offset, length: *length, came: None };
+                (kind, encoded_bytes_max(*length))
+            }
         };
         Self { kind, bytes_left, came: 0 }
     }
@@ -76,18 +79,19 @@ impl AnswerCheck {
                 }
                 0
             }
-            (Reply::Done { .. }, Kind::File { at, total }) => {
-                if total != Some(at) {
-                    return lie("the peer ended the file before it was complete");
-                }
-                0
+            (Reply::Done { .. }, Kind::File { came: None, .. }) => {
+                return lie("the peer ended without a word on the file");
             }
-            (Reply::File { total_bytes, bytes }, Kind::File { at, total }) => {
-                let next = at.saturating_add(bytes.len() as u64);
-                if next > *total_bytes || total.is_some_and(|total| total != *total_bytes) {
-                    return lie("the peer sends more of the file than there is");
+            (Reply::File { total_bytes, root, bytes }, Kind::File { offset, length, came }) => {
+                let says = (*total_bytes, *root);
+                if came.is_some_and(|came| came != says) || offset >= *total_bytes {
+                    return lie("the peer changes its mind on what the file is");
                 }
-                self.kind = Kind::File { at: next, total: Some(*total_bytes) };
+                if came.is_none() {
+                    self.kind = Kind::File { offset, length, came: Some(says) };
+                    let there = length.min(*total_bytes - offset);
+                    self.bytes_left = self.bytes_left.min(encoded_bytes_max(there));
+                }
                 bytes.len() as u64
             }
             (Reply::Done { .. }, _) => 0,
@@ -124,6 +128,18 @@ impl AnswerCheck {
         self.bytes_left = left;
         Ok(())
     }
+}
+
+/// The most bytes that so many bytes of a file have with their hashes: two for each group, and those
+/// on the way from the root.
+const fn encoded_bytes_max(bytes: u64) -> u64 {
+    const PAIR_BYTES: u64 = 64;
+    const DEPTH_MAX: u64 = 64;
+    if bytes == 0 {
+        return 0;
+    }
+    let pairs = bytes.div_ceil(FILE_GROUP_BYTES).saturating_add(2 * DEPTH_MAX);
+    bytes.saturating_add(pairs.saturating_mul(PAIR_BYTES))
 }
 
 #[cfg(test)]
@@ -185,17 +201,23 @@ mod tests {
     }
 
     #[test]
-    fn a_file_comes_whole() {
-        let file = || check(Input::File { digest: arknet_types::ModelDigest([0; 32]), offset: 2 });
-        let piece = |total_bytes, n| Reply::File { total_bytes, bytes: vec![0; n] };
-        let mut answer = file();
+    fn a_part_of_a_file_has_a_bound_and_one_root() {
+        let digest = arknet_types::ModelDigest([0; 32]);
+        let file = |length| check(Input::File { digest, offset: FILE_GROUP_BYTES, length });
+        let piece = |total_bytes, n| Reply::File { total_bytes, root: [1; 32], bytes: vec![0; n] };
+        let mut answer = file(0);
         assert!(answer.take(&done()).is_err(), "nothing came");
-        assert!(answer.take(&piece(5, 2)).is_ok());
-        assert!(answer.take(&done()).is_err(), "one byte is missing");
-        assert!(answer.take(&piece(6, 1)).is_err(), "it changed its size");
-        assert!(answer.take(&piece(5, 2)).is_err(), "beyond its end");
-        assert!(answer.take(&piece(5, 1)).is_ok() && answer.take(&done()).is_ok());
-        assert!(file().take(&piece(1, 0)).is_err(), "it is shorter than what is wanted");
+        assert!(answer.take(&piece(1 << 20, 1)).is_err(), "nothing was asked for");
+        assert!(answer.take(&piece(1 << 20, 0)).is_ok() && answer.take(&done()).is_ok());
+        let mut answer = file(1 << 20);
+        assert!(answer.take(&piece(FILE_GROUP_BYTES, 0)).is_err(), "there is no such part");
+        assert!(answer.take(&piece(FILE_GROUP_BYTES + 1_000, 1_000)).is_ok());
+        assert!(answer.take(&piece(FILE_GROUP_BYTES + 1_001, 0)).is_err(), "another size");
+        let other =
+            Reply::File { total_bytes: FILE_GROUP_BYTES + 1_000, root: [2; 32], bytes: vec![] };
+        assert!(answer.take(&other).is_err(), "another root");
+        assert!(answer.take(&piece(FILE_GROUP_BYTES + 1_000, 20_000)).is_err(), "far too much");
+        assert!(answer.take(&done()).is_ok());
     }
 
     #[test]

@@ -17,12 +17,14 @@
 //! - [`Horizon`]: what survives a restart, so that a replay does not.
 //! - [`RegistryRounds`]: when to speak to a registry.
 //! - [`KeyMeter`]: how much an API key may still do.
+//! - [`Fetch`]: which part of a file comes from whom; [`Pace`]: how fast files go out.
 //! - [`Backoff`]: when to try a failed connection again.
 
 pub mod admission;
 mod answer;
 pub mod audit;
 mod backoff;
+mod fetch;
 pub mod grants;
 mod horizon;
 mod keys;
@@ -30,6 +32,7 @@ pub mod knocks;
 pub mod limits;
 mod meter;
 pub mod offers;
+mod pace;
 pub mod peerbook;
 mod probes;
 mod registry;
@@ -42,12 +45,14 @@ pub use admission::{
 };
 pub use answer::AnswerCheck;
 pub use backoff::Backoff;
+pub use fetch::{Fetch, Lane, STRETCHES_MAX};
 pub use grants::{Grant, GrantError, Grants, Permissions, SharedModels};
 pub use horizon::Horizon;
 pub use keys::{KeyLimits, KeyMeter, KeyRefusal};
 pub use knocks::{Knock, Knocks};
 pub use meter::DayUse;
 pub use offers::{Inserted, OfferTable};
+pub use pace::Pace;
 pub use peerbook::{Known, Noticed, OfferDigest, PeerBook, Sighting, Source, Wanted};
 pub use probes::Probes;
 pub use registry::{ENTRY_LIFETIME_MS, RegistryRounds, RegistryWork};

@@ -11,13 +11,13 @@ use std::{
 
 use arknet_mesh::{Mesh, RequestStream};
 use arknet_protocol::{
-    AnswerCheck, Choice, Router,
+    AnswerCheck, Choice, Price, Router,
     reputation::{Deed, Reputation},
     usage_bound,
 };
 use arknet_types::{
-    Atoms, Capabilities, InferRequest, PublicKey, Refusal, RefusalCode, Reply, Request, Timestamp,
-    Usage,
+    Atoms, Capabilities, InferRequest, Input, PublicKey, Refusal, RefusalCode, Reply, Request,
+    Timestamp, Usage,
     limits::{REPLY_FRAME_BYTES_MAX, SILENCE_MS_MAX},
 };
 use futures::Stream;
@@ -134,6 +134,35 @@ impl Client {
         }
     }
 
+    /// Asks this peer and no other.
+    ///
+    /// Cancel safe: dropping the future or the answer stops the work at the peer.
+    pub async fn request_of(
+        &self,
+        peer: PublicKey,
+        infer: InferRequest,
+    ) -> Result<Answer, Refusal> {
+        infer.check()?;
+        let choice = self.shared.mesh.offers().with(|offers| {
+            let offer = offers.get(&peer)?;
+            let model = offer.model(&infer.model);
+            Some(Choice {
+                peer,
+                addresses: offer.body.addresses.clone(),
+                price: model.map_or_else(Price::default, |model| Price {
+                    input: model.input_price,
+                    output: model.output_price,
+                }),
+                context_tokens: model.map_or(0, |model| model.context_tokens),
+            })
+        });
+        if !self.may_ask(&peer) {
+            return Err(Refusal::new(RefusalCode::NotPermitted, "this peer is not to be asked"));
+        }
+        let nothing = || Refusal::new(RefusalCode::PeerLost, "this peer offers nothing any more");
+        self.ask(&choice.ok_or_else(nothing)?, &infer).await
+    }
+
     async fn try_peers(&self, infer: &InferRequest) -> Result<Answer, Refusal> {
         let mut tried = Vec::new();
         let mut worst: Option<Refusal> = None;
@@ -205,6 +234,7 @@ impl Client {
                     stream: Some(stream),
                     in_flight,
                     check: AnswerCheck::new(infer, choice.context_tokens),
+                    is_part: matches!(infer.input, Input::File { .. }),
                 })
             }
             Err(refusal) => {
@@ -335,6 +365,8 @@ pub struct Answer {
     in_flight: InFlight,
     /// Holds what comes against what was asked; a peer that goes on for ever is cut.
     check: AnswerCheck,
+    /// It is a part of something larger: whoever put that together says how it went.
+    is_part: bool,
 }
 
 impl Answer {
@@ -360,7 +392,9 @@ impl Answer {
         match &reply {
             Reply::Done { usage, .. } => {
                 self.in_flight.used(*usage);
-                self.did(Deed::Answered);
+                if !self.is_part {
+                    self.did(Deed::Answered);
+                }
             }
             // That it was lost is known already.
             Reply::Refused(Refusal { code: RefusalCode::PeerLost, .. }) => {}

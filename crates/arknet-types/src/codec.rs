@@ -79,15 +79,20 @@ pub fn list<R: io::Read, T: BorshDeserialize, const MAX: usize>(
     (0..length).map(|_| T::deserialize_reader(reader)).collect()
 }
 
-/// Decodes a text of at most `MAX` bytes; a longer one is refused before it is read.
-pub fn text<R: io::Read, const MAX: usize>(reader: &mut R) -> io::Result<String> {
+/// Decodes at most `MAX` bytes, all at once; a longer run is refused before it is read.
+pub(crate) fn bytes<R: io::Read, const MAX: usize>(reader: &mut R) -> io::Result<Vec<u8>> {
     let length = u32::deserialize_reader(reader)? as usize;
     if length > MAX {
-        return Err(invalid(format!("a text of {length} bytes where at most {MAX} are allowed")));
+        return Err(invalid(format!("{length} bytes where at most {MAX} are allowed")));
     }
     let mut bytes = vec![0; length];
     reader.read_exact(&mut bytes)?;
-    String::from_utf8(bytes).map_err(|_| invalid("a text is not UTF-8"))
+    Ok(bytes)
+}
+
+/// Decodes a text of at most `MAX` bytes; a longer one is refused before it is read.
+pub fn text<R: io::Read, const MAX: usize>(reader: &mut R) -> io::Result<String> {
+    String::from_utf8(bytes::<_, MAX>(reader)?).map_err(|_| invalid("a text is not UTF-8"))
 }
 
 pub(crate) fn invalid(message: impl Into<String>) -> io::Error {

@@ -7,9 +7,9 @@ use crate::{
     chat::is_tool_name,
     codec,
     limits::{
-        COMPLETION_TOKENS_MAX, FORMAT_BYTES_MAX, INPUT_BYTES_MAX, LOGIT_BIASES_MAX, MESSAGES_MAX,
-        PARTS_PER_MESSAGE_MAX, STOP_BYTES_MAX, STOPS_MAX, TEXTS_MAX, TOKENS_MAX,
-        TOOL_CALLS_PER_MESSAGE_MAX, TOOLS_MAX, TOP_LOGPROBS_MAX,
+        COMPLETION_TOKENS_MAX, FILE_GROUP_BYTES, FORMAT_BYTES_MAX, INPUT_BYTES_MAX,
+        LOGIT_BIASES_MAX, MESSAGES_MAX, PARTS_PER_MESSAGE_MAX, STOP_BYTES_MAX, STOPS_MAX,
+        TEXTS_MAX, TOKENS_MAX, TOOL_CALLS_PER_MESSAGE_MAX, TOOLS_MAX, TOP_LOGPROBS_MAX,
     },
 };
 
@@ -65,12 +65,16 @@ pub enum Input {
     /// Count the tokens of a conversation, and do nothing else. Replies: none but the end, whose
     /// usage tells.
     Count(Chat),
-    /// Hand over the model's file from this byte on. Replies: pieces of the file, in order.
+    /// Hand over a part of the model's file. Replies: the part with the hashes it is checked by, in
+    /// pieces.
     File {
         /// The file's SHA-256.
         digest: ModelDigest,
-        /// The first byte that is wanted.
+        /// The first byte that is wanted; begins a group.
         offset: u64,
+        /// How many bytes, in whole groups; what lies beyond the end is not there. With none at all
+        /// the reply says what the file is.
+        length: u64,
     },
 }
 
@@ -255,6 +259,11 @@ impl InferRequest {
                 if texts.len() > TEXTS_MAX =>
             {
                 bad(format!("a request may hold {TEXTS_MAX} texts at most"))
+            }
+            Input::File { offset, length, .. }
+                if offset % FILE_GROUP_BYTES != 0 || length % FILE_GROUP_BYTES != 0 =>
+            {
+                bad(format!("a file is handed over in groups of {FILE_GROUP_BYTES} bytes"))
             }
             Input::Detokenize(tokens) if tokens.len() > TOKENS_MAX => {
                 bad(format!("a request may hold {TOKENS_MAX} tokens at most"))

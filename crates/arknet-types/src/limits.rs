@@ -12,6 +12,8 @@ pub const TEXTS_MAX: usize = 2048;
 pub const TOKENS_MAX: usize = 1_048_576;
 /// Bytes of one piece of a file.
 pub const FILE_PIECE_BYTES_MAX: usize = 60 * 1024;
+/// Bytes of a file that are hashed together, and the least that can be asked for.
+pub const FILE_GROUP_BYTES: u64 = 64 * 1024;
 /// Numbers in one vector.
 pub const EMBEDDING_DIMENSIONS_MAX: usize = 16_000;
 /// Tokens in one reply that carries tokens, and scores in one that carries scores.

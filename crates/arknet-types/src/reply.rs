@@ -60,12 +60,14 @@ pub enum Reply {
     Scores(#[borsh(deserialize_with = "codec::list::<_, _, VALUES_PER_REPLY_MAX>")] Vec<f32>) = 8,
     /// The next tokens of a text.
     Tokens(#[borsh(deserialize_with = "codec::list::<_, _, VALUES_PER_REPLY_MAX>")] Vec<u32>) = 9,
-    /// The next piece of a file.
+    /// The next piece of a part of a file.
     File {
         /// Bytes of the whole file.
         total_bytes: u64,
-        /// The piece.
-        #[borsh(deserialize_with = "codec::list::<_, _, FILE_PIECE_BYTES_MAX>")]
+        /// The BLAKE3 hash of the whole file, against which the part is checked.
+        root: [u8; 32],
+        /// The piece: bytes and hashes in the order of the Bao encoding.
+        #[borsh(deserialize_with = "codec::bytes::<_, FILE_PIECE_BYTES_MAX>")]
         bytes: Vec<u8>,
     } = 10,
 }

@@ -178,8 +178,11 @@ fn input() -> impl Strategy<Value = Input> {
             .prop_map(|(text, add_special)| Input::Tokenize { text, add_special }),
         vec(any::<u32>(), 0..8).prop_map(Input::Detokenize),
         chat().prop_map(Input::Count),
-        any::<([u8; 32], u64)>()
-            .prop_map(|(digest, offset)| Input::File { digest: ModelDigest(digest), offset }),
+        any::<([u8; 32], u64, u64)>().prop_map(|(digest, offset, length)| Input::File {
+            digest: ModelDigest(digest),
+            offset,
+            length,
+        }),
     ]
 }
 
@@ -287,8 +290,8 @@ fn reply() -> impl Strategy<Value = Reply> {
             .prop_map(|(index, values)| Reply::Embedding { index, values }),
         vec(float(), 0..8).prop_map(Reply::Scores),
         vec(any::<u32>(), 0..8).prop_map(Reply::Tokens),
-        (any::<u64>(), vec(any::<u8>(), 0..8))
-            .prop_map(|(total_bytes, bytes)| Reply::File { total_bytes, bytes }),
+        (any::<u64>(), any::<[u8; 32]>(), vec(any::<u8>(), 0..8))
+            .prop_map(|(total_bytes, root, bytes)| Reply::File { total_bytes, root, bytes }),
     ]
 }
 

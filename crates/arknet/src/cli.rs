@@ -205,6 +205,14 @@ pub(crate) enum ModelCommand {
     },
     /// List the models on this machine
     List,
+    /// Have the running node fetch a model from the peers that hand it over
+    Pull {
+        /// Its name
+        name: String,
+        /// From this peer alone: its key, or its node_id if it is approved
+        #[arg(long)]
+        from: Option<String>,
+    },
     /// Remove a model
     Remove {
         /// Its name
@@ -234,6 +242,11 @@ pub(crate) enum PeersCommand {
     },
     /// List the peers that were seen
     Discovered,
+    /// Say what the reputation of a peer is made of
+    Explain {
+        /// Its key, or its node_id if it is approved
+        peer: String,
+    },
     /// Change what an approved peer may do; what is not given stays
     Limit {
         /// Its node_id, its name here, or its key

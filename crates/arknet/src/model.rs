@@ -9,8 +9,11 @@ use arknet_node::{DataDir, Download, ModelEntry, ModelStore};
 use arknet_types::{ModelDigest, ModelName};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use serde_json::Value;
+
 use crate::{
     cli::ModelCommand,
+    node_api::NodeApi,
     out::{Out, bytes, table},
 };
 
@@ -32,11 +35,48 @@ pub(crate) fn run(data: &DataDir, command: ModelCommand, out: &Out) -> anyhow::R
             out.result(&entry, &text)
         }
         ModelCommand::List => list(&store, out),
+        ModelCommand::Pull { name, from } => pull(data, &name, from.as_deref(), out),
         ModelCommand::Remove { name } => {
             let entry = store.remove(&name)?;
             out.result(&entry, &format!("removed {name}"))
         }
         ModelCommand::Verify { name } => verify(&store, name, out),
+    }
+}
+
+/// Has the running node fetch a model, and shows how far it is.
+fn pull(data: &DataDir, name: &str, from: Option<&str>, out: &Out) -> anyhow::Result<()> {
+    let node = NodeApi::of(data)?;
+    let body = serde_json::json!({ "model": name, "from": from });
+    let progress = bar(out, "fetching", None);
+    let mut last = Value::Null;
+    node.order("/models/pull", &body, |step| {
+        match step["status"].as_str() {
+            Some("progress") => {
+                if let Some(total) = step["total_bytes"].as_u64() {
+                    progress.set_length(total);
+                }
+                progress.set_position(step["done_bytes"].as_u64().unwrap_or(0));
+            }
+            Some("dropped") => out.note(&format!(
+                "{} is dropped: {}",
+                step["peer"].as_str().unwrap_or_default(),
+                step["words"].as_str().unwrap_or_default()
+            )),
+            _ => {}
+        }
+        // A program sees every step, a person the last one.
+        if out.is_json() {
+            out.raw(format!("{step}\n").as_bytes())?;
+        }
+        last = step;
+        Ok(())
+    })?;
+    progress.finish_and_clear();
+    match last["status"].as_str() {
+        Some("ready") if out.is_json() => Ok(()),
+        Some("ready") => out.result(&last, &format!("{name} is here and served")),
+        _ => bail!("{name}: {}", last["error"].as_str().unwrap_or("the node ended the transfer")),
     }
 }
 

@@ -1,6 +1,10 @@
 //! Asks the running node over its API.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use anyhow::Context;
 use arknet_node::{DataDir, RunningNode};
@@ -62,6 +66,33 @@ impl NodeApi {
             request = request.header("authorization", format!("Bearer {token}"));
         }
         self.read(request.send(serde_json::to_string(body)?))
+    }
+
+    /// Sends an order whose answer comes line by line, for as long as it takes.
+    pub(crate) fn order(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+        mut line: impl FnMut(serde_json::Value) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let mut request = agent.post(self.url(path)).content_type("application/json");
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let response = request.send(serde_json::to_string(body)?);
+        if response.as_ref().is_ok_and(|response| !response.status().is_success()) {
+            return self.read::<serde_json::Value>(response).map(|_| ());
+        }
+        let response = response.with_context(|| {
+            let RunningNode { pid, admin, .. } = &self.node;
+            format!("the node (process {pid}) does not answer at {admin}")
+        })?;
+        for text in BufReader::new(response.into_body().into_reader()).lines() {
+            line(serde_json::from_str(&text?)?)?;
+        }
+        Ok(())
     }
 
     fn url(&self, path: &str) -> String {

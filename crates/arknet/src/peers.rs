@@ -30,6 +30,7 @@ pub(crate) fn run(data: &DataDir, command: Option<PeersCommand>, out: &Out) -> a
             approve(&node, &peer, name, &permissions, yes, out)
         }
         PeersCommand::Discovered => discovered(&node, out),
+        PeersCommand::Explain { peer } => explain(&node, &peer, out),
         PeersCommand::Limit { peer, permissions } => limit(&node, &peer, &permissions, out),
         PeersCommand::List => list(&node, out),
         PeersCommand::Pending => pending(&node, out),
@@ -187,6 +188,49 @@ fn revoke(node: &NodeApi, whom: &str, out: &Out) -> anyhow::Result<()> {
         cut => format!("; {cut} of its requests were cut"),
     };
     out.result(&answer, &format!("{} may do nothing here any more{cut}", answer.revoked.node_id))
+}
+
+fn explain(node: &NodeApi, whom: &str, out: &Out) -> anyhow::Result<()> {
+    let explained: Value = node.get(&format!("/peers/explain?peer={whom}"))?;
+    let reputation = &explained["reputation"];
+    let name = explained["node_id"].as_str().or(explained["public_key"].as_str());
+    let name = name.unwrap_or(whom);
+    if reputation.is_null() {
+        return out.result(&explained, &format!("{name} has done nothing for this node yet"));
+    }
+    let number = |value: &Value| value.as_f64().unwrap_or(0.0);
+    let now = arknet_sdk::now().0;
+    let ago = |at: &Value| {
+        let seconds = now.saturating_sub(at.as_u64().unwrap_or(now)) / 1000;
+        match seconds {
+            0..120 => format!("{seconds} s ago"),
+            120..7200 => format!("{} min ago", seconds / 60),
+            _ => format!("{} h ago", seconds / 3600),
+        }
+    };
+    let list = |key: &str| reputation[key].as_array().cloned().unwrap_or_default();
+    let rows = list("counts").into_iter().map(|count| {
+        vec![
+            count["words"].as_str().unwrap_or_default().to_owned(),
+            format!("{:.0}", number(&count["seen"])),
+            ago(&count["last_ms"]),
+            format!("{:+.2}", number(&count["weight"])),
+            format!("{:+.3}", number(&count["effect"])),
+            format!("{} h", count["half_life_h"]),
+        ]
+    });
+    let heads = ["IT", "TIMES", "LAST", "COUNTS NOW", "MOVES THE SCORE BY", "HALVES IN"];
+    let counts = rows_below(heads, rows);
+    let recent = list("recent").into_iter().map(|deed| {
+        format!("\n{:>10}  {}", ago(&deed["at_ms"]), deed["deed"].as_str().unwrap_or_default())
+    });
+    let text = format!(
+        "{name}: {:.2} (0 bad, 1 good; {:.2} where nothing is known)\n{counts}\nlast:{}",
+        number(&reputation["score"]),
+        number(&reputation["neutral"]),
+        recent.collect::<String>()
+    );
+    out.result(&explained, &text)
 }
 
 /// The key of a peer, and what it calls itself. A name alone must mean one peer.

@@ -29,12 +29,15 @@ struct Status<'a> {
 /// One step of a transfer as a line.
 pub(super) fn line(step: &Pull, name: &str) -> Vec<u8> {
     let mut out = Vec::with_capacity(256);
-    let plain = |status| Status { status, digest: None, total: None, completed: None };
+    fn plain(status: &str) -> Status<'_> {
+        Status { status, digest: None, total: None, completed: None }
+    }
     let mut write = |status: &Status<'_>| {
         serde_json::to_writer(&mut out, status).expect("strings and numbers are always JSON");
     };
     match step {
         Pull::Looking => write(&plain("pulling manifest")),
+        Pull::Dropped { peer, words } => write(&plain(&format!("dropped {peer}: {words}"))),
         Pull::Verifying => write(&plain("verifying sha256 digest")),
         Pull::Ready => write(&plain("success")),
         Pull::Progress { digest, done_bytes, total_bytes } => {
@@ -84,7 +87,7 @@ pub(super) async fn whole(
         match step {
             Pull::Ready => return Ok(json(br#"{"status":"success"}"#.to_vec())),
             Pull::Failed(refusal) => return Err(in_words(ApiError::from_refusal(refusal), name)),
-            Pull::Looking | Pull::Progress { .. } | Pull::Verifying => {}
+            Pull::Looking | Pull::Progress { .. } | Pull::Dropped { .. } | Pull::Verifying => {}
         }
     }
     Err(ApiError::from_refusal(broken_off()))

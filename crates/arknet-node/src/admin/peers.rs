@@ -85,6 +85,8 @@ pub struct ApprovedPeer {
     pub requests_today: u64,
     /// Its tokens today, by UTC.
     pub tokens_today: u64,
+    /// How good it has been to this node, from 0 to 1; none where this node asks nobody.
+    pub reputation: Option<f64>,
 }
 
 /// All approved peers, and this node.
@@ -305,6 +307,7 @@ impl Admin {
                 running: used.running,
                 requests_today: used.requests_today,
                 tokens_today: used.tokens_today,
+                reputation: self.reputation(&grant.key),
             }
         });
         let me = self.mesh.peer();

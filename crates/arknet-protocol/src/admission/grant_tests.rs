@@ -159,7 +159,7 @@ fn who_is_not_approved_is_turned_away_at_the_door_and_remembered() {
 
 #[test]
 fn each_permission_counts_by_itself() {
-    let file = Input::File { digest: ModelDigest([1; 32]), offset: 0 };
+    let file = Input::File { digest: ModelDigest([1; 32]), offset: 0, length: 0 };
     for (can_ask, can_pull) in [(true, true), (true, false), (false, true), (false, false)] {
         let given = Permissions {
             can_request_inference: can_ask,
@@ -264,7 +264,7 @@ fn a_day_is_counted_across_restarts_and_revocations() {
 
 #[test]
 fn who_loses_a_right_loses_what_runs_by_it() {
-    let file = Input::File { digest: ModelDigest([1; 32]), offset: 0 };
+    let file = Input::File { digest: ModelDigest([1; 32]), offset: 0, length: 0 };
     let all = Permissions {
         can_pull_models: true,
         models_shared: SharedModels::All,
@@ -299,7 +299,7 @@ fn who_loses_a_right_loses_what_runs_by_it() {
 fn where_everybody_is_served_a_grant_still_binds() {
     let mut gate = gate(Who::Anyone { files: false });
     gate.set_grants(grants([grant(1, permissions())]), START);
-    let file = Input::File { digest: ModelDigest([1; 32]), offset: 0 };
+    let file = Input::File { digest: ModelDigest([1; 32]), offset: 0, length: 0 };
     let name = model(1);
     let mut ask = |from, input: &Input, nonce| {
         let checked = request(from, input.clone(), name.clone(), nonce, START);
@@ -399,7 +399,7 @@ proptest! {
                 Step::Ask { from, model: n, bound: tokens, is_file } => {
                     let digest = ModelDigest([1; 32]);
                     let (input, tokens) = match is_file {
-                        true => (Input::File { digest, offset: 0 }, 0),
+                        true => (Input::File { digest, offset: 0, length: 0 }, 0),
                         false => (Input::Text("hi".into()), tokens),
                     };
                     let at = asking.now;

@@ -85,9 +85,11 @@ fn input(input: &Input) -> Value {
         }
         Input::Detokenize(tokens) => json!({ "detokenize": tokens }),
         Input::Count(inner) => json!({ "count": chat(inner) }),
-        Input::File { digest, offset } => {
-            json!({ "file": { "digest": hex::encode(digest.0), "offset": offset.to_string() } })
-        }
+        Input::File { digest, offset, length } => json!({ "file": {
+            "digest": hex::encode(digest.0),
+            "offset": offset.to_string(),
+            "length": length.to_string(),
+        } }),
     }
 }
 
@@ -234,8 +236,9 @@ pub(crate) fn reply(reply: &Reply) -> Value {
         }
         Reply::Scores(scores) => json!({ "scores": floats(scores) }),
         Reply::Tokens(tokens) => json!({ "tokens": tokens }),
-        Reply::File { total_bytes, bytes } => json!({ "file": {
+        Reply::File { total_bytes, root, bytes } => json!({ "file": {
             "total_bytes": total_bytes.to_string(),
+            "root": hex::encode(root),
             "bytes": hex::encode(bytes),
         } }),
     }

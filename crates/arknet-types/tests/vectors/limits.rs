@@ -17,6 +17,7 @@ fn all() -> Vec<(&'static str, u64)> {
         COMPLETION_TOKENS_MAX
         DELEGATION_LIFETIME_MS_MAX
         EMBEDDING_DIMENSIONS_MAX
+        FILE_GROUP_BYTES
         FILE_PIECE_BYTES_MAX
         FORMAT_BYTES_MAX
         INPUT_BYTES_MAX

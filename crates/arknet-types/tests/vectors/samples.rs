@@ -137,7 +137,7 @@ pub(crate) fn infers() -> Vec<(&'static str, InferRequest)> {
         ("tokenize", Input::Tokenize { text: "<s>".into(), add_special: true }),
         ("detokenize", Input::Detokenize(vec![0, u32::MAX])),
         ("count", Input::Count(full_chat())),
-        ("file", Input::File { digest: ModelDigest([0xd1; 32]), offset: u64::MAX }),
+        ("file", Input::File { digest: ModelDigest([0xd1; 32]), offset: u64::MAX, length: 65_536 }),
     ];
     all.extend(inputs.map(|(name, input)| (name, InferRequest::new(model(), input))));
     let formats = [
@@ -228,7 +228,10 @@ pub(crate) fn replies() -> Vec<(String, Reply)> {
         ("embedding".into(), Reply::Embedding { index: 1, values: vec![0.6, -0.8] }),
         ("scores".into(), Reply::Scores(vec![1.5, -0.25])),
         ("tokens".into(), Reply::Tokens(vec![0, u32::MAX])),
-        ("file".into(), Reply::File { total_bytes: u64::MAX, bytes: vec![0, 255] }),
+        (
+            "file".into(),
+            Reply::File { total_bytes: u64::MAX, root: [0xb3; 32], bytes: vec![0, 255] },
+        ),
     ];
     for refusal in refusals() {
         replies.push((format!("refused, {}", refusal.code.as_str()), Reply::Refused(refusal)));
