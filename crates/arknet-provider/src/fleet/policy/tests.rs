@@ -487,7 +487,19 @@ impl World {
         }
     }
 
+    /// What was due anyway is done, so that the next actions are those of the next event.
+    fn come_due(&mut self) {
+        loop {
+            let actions = self.policy.tick(self.now);
+            if actions.is_empty() {
+                return;
+            }
+            self.act(actions);
+        }
+    }
+
     fn step(&mut self, event: Event) {
+        self.come_due();
         let now = self.now;
         let actions = match event {
             Event::Ask { model, keep, wish } => {
