@@ -34,7 +34,6 @@ use crate::{
     Config, ConfigError, DataDir, DataError, ModelStore, ModelsError, Role, RunningNode,
     admin::{self, Admin, Asking, Guard, Token},
     audit::{AuditError, AuditLog, AuditOptions},
-    config::Grid,
     data::DataLock,
     discovery::{self, Discovery, Finding},
     dispatch::{NodeDispatch, NodeObserver},
@@ -397,7 +396,7 @@ fn registry(
     config: &Config,
     network: &NetworkId,
 ) -> Result<Option<Arc<RegistryClient>>, NodeError> {
-    let Grid { registry, registry_ca, .. } = &config.grid;
+    let crate::config::Grid { registry, registry_ca, .. } = &config.grid;
     let Some(url) = registry else { return Ok(None) };
     let client = RegistryClient::new(url, registry_ca.as_deref(), network.clone())?;
     Ok(Some(Arc::new(client)))
