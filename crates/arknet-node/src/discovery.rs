@@ -75,7 +75,8 @@ impl Discovery {
         let (peer, source) = (sighting.peer, sighting.source);
         let noticed = self.book().saw(sighting);
         match noticed {
-            Noticed::New => tracing::info!(?peer, source = source.as_str(), "peer found"),
+            // Anybody can be the cause of any number of these.
+            Noticed::New => tracing::debug!(?peer, source = source.as_str(), "peer found"),
             Noticed::Full => tracing::debug!(?peer, source = source.as_str(), "no room"),
             _ => {}
         }

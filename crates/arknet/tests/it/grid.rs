@@ -16,12 +16,12 @@ use crate::{
 const FOUND_WITHIN: Duration = Duration::from_secs(2);
 
 /// A node of this name on a host, with this in its section `[grid]`.
-fn start_in(host: &Namespace, directory: &Path, name: &str, grid: &str) -> Node {
+pub(crate) fn start_in(host: &Namespace, directory: &Path, name: &str, grid: &str) -> Node {
     host.node(&home(directory, name, grid), &["--role", "gateway"])
 }
 
 /// The directory of a node of this name.
-fn home(directory: &Path, name: &str, grid: &str) -> PathBuf {
+pub(crate) fn home(directory: &Path, name: &str, grid: &str) -> PathBuf {
     let home = directory.join(name);
     fs::create_dir_all(&home).unwrap();
     let config = format!("[mesh]\nseeds = []\n[grid]\nnode_id = \"{name}\"\n{grid}");
@@ -37,7 +37,7 @@ fn connected(host: &Namespace) -> Vec<String> {
 }
 
 /// Looks again and again until it sees what it should; how long that took.
-fn until<T>(what: &str, look: impl Fn() -> T, is_right: impl Fn(&T) -> bool) -> Duration
+pub(crate) fn until<T>(what: &str, look: impl Fn() -> T, is_right: impl Fn(&T) -> bool) -> Duration
 where
     T: std::fmt::Debug,
 {
@@ -48,6 +48,7 @@ where
             return begun.elapsed();
         }
         assert!(begun.elapsed() < PATIENCE, "{what}: {seen:?}");
+        // What looks runs a program, which takes its time.
         thread::yield_now();
     }
 }

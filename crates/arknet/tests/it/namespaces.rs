@@ -6,7 +6,7 @@
 //! it: `make deps` installs what is needed.
 
 use std::{
-    fs,
+    fs::{self, File},
     path::Path,
     process::{Child, Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -127,9 +127,10 @@ impl Namespace {
         ip(&["-n", &self.name, "addr", "add", address, "dev", interface]);
     }
 
-    /// Starts a node, on the ports that it takes by itself.
+    /// Starts a node, on the ports that it takes by itself. Its log goes into its directory.
     pub(crate) fn node(&self, home: &Path, arguments: &[&str]) -> Node {
-        let program = self.command(env!("CARGO_BIN_EXE_arknet"));
+        let mut program = self.command(env!("CARGO_BIN_EXE_arknet"));
+        program.args(["--log", "info"]).stderr(File::create(home.join("log")).unwrap());
         Node::start_by(program, home, arguments)
     }
 
