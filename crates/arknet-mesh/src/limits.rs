@@ -122,6 +122,9 @@ pub(crate) const PING_INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Dials to addresses whose peer is not known.
 pub(crate) const PROBES_MAX: usize = 32;
+/// How long one of them may take: a round trip or two, also through a tunnel that has to be set up
+/// first. Most of them lead nowhere.
+pub(crate) const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Peers to which connections are kept because somebody chose them.
 pub(crate) const KEPT_MAX: usize = 1024;
 /// How long a dial to one kind of address goes on before the next kind is tried beside it.

@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     addresses, exchange,
-    limits::COMMANDS_MAX,
+    limits::{COMMANDS_MAX, PROBE_TIMEOUT},
     offers::{OfferFor, Offers},
     options::MeshOptions,
     status::{Connections, PeerStatus},
@@ -309,7 +309,7 @@ impl Mesh {
         let (reply, answer) = oneshot::channel();
         let command = Command::Probe { address, reply };
         self.commands.send(command).await.map_err(|_| ProbeError::ShutDown)?;
-        match timeout(self.open_timeout, answer).await {
+        match timeout(PROBE_TIMEOUT, answer).await {
             Ok(answer) => answer.unwrap_or(Err(ProbeError::ShutDown)),
             Err(_) => Err(ProbeError::Nobody),
         }

@@ -18,7 +18,7 @@ pub const PROOF_BACKOFF_MS: (u64, u64) = (5_000, 300_000);
 /// Addresses in which nodes are searched for.
 pub const PROBES_MAX: usize = 256;
 /// Addresses that are tried at once.
-pub const PROBES_AT_ONCE_MAX: usize = 8;
+pub const PROBES_AT_ONCE_MAX: usize = 16;
 /// Milliseconds until an address without a node is tried again, first and longest.
 pub const PROBE_BACKOFF_MS: (u64, u64) = (5_000, 300_000);
 /// Milliseconds until an address with a node is tried again, to see that it is still there.

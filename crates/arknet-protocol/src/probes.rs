@@ -9,6 +9,8 @@ use crate::{
 
 #[derive(Clone, Debug)]
 struct Probe {
+    /// Its place in the list: what stands first is tried first.
+    place: usize,
     state: State,
     backoff: Backoff,
     found: Option<PublicKey>,
@@ -50,13 +52,19 @@ impl Probes {
             if self.probes.len() >= PROBES_MAX {
                 break;
             }
-            let known = before.remove(&address);
+            if self.probes.contains_key(&address) {
+                continue;
+            }
+            let place = self.probes.len();
             let new = || Probe {
+                place,
                 state: State::Due { at: now },
                 backoff: Backoff::new(PROBE_BACKOFF_MS.0, PROBE_BACKOFF_MS.1),
                 found: None,
             };
-            self.probes.entry(address).or_insert_with(|| known.unwrap_or_else(new));
+            let known = before.remove(&address);
+            let probe = known.map_or_else(new, |known| Probe { place, ..known });
+            self.probes.insert(address, probe);
         }
         let gone = before.into_values().filter_map(|probe| probe.found);
         gone.filter(|peer| !self.probes.values().any(|p| p.found == Some(*peer))).collect()
@@ -82,7 +90,8 @@ impl Probes {
             State::Due { at } => at <= now,
             State::Asked | State::Own => false,
         };
-        let (address, probe) = self.probes.iter_mut().find(|(_, probe)| due(probe))?;
+        let due = self.probes.iter_mut().filter(|(_, probe)| due(probe));
+        let (address, probe) = due.min_by_key(|(_, probe)| probe.place)?;
         probe.state = State::Asked;
         Some(address.clone())
     }
@@ -170,8 +179,8 @@ mod tests {
     #[test]
     fn a_peer_that_answers_no_more_is_gone_when_it_answers_nowhere() {
         let mut probes = Probes::new();
-        probes.set(["a".to_owned(), "b".to_owned()], NOW);
-        all(&mut probes, NOW);
+        probes.set(["b".to_owned(), "a".to_owned()], NOW);
+        assert_eq!(all(&mut probes, NOW), ["b", "a"], "in the order of the list");
         probes.found("a", key(1), NOW);
         probes.found("b", key(1), NOW);
         assert_eq!(probes.missed("a", NOW), None, "it answers at b");

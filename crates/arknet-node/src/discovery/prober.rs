@@ -68,7 +68,7 @@ impl Prober {
             if found != networks || sources.is_empty() {
                 sources = self.sources(&found);
                 networks = found;
-                for peer in probes.set(self.order(&sources), now) {
+                for peer in probes.set(self.order(&networks), now) {
                     self.gone(&sources, &peer);
                 }
             }
@@ -87,11 +87,11 @@ impl Prober {
         sources
     }
 
-    /// What the owner named comes first, should there be too many.
-    fn order(&self, sources: &BTreeMap<String, Source>) -> Vec<String> {
+    /// What the owner named comes first, should there be too many, then the first of each network.
+    fn order(&self, networks: &[Network]) -> Vec<String> {
         let targets = self.targets.iter().flat_map(ProbeTarget::addresses);
         let named = self.named.iter().cloned().chain(targets);
-        named.chain(sources.keys().cloned()).collect()
+        named.chain(places::addresses_in(networks)).collect()
     }
 
     fn probe(&self, address: String) -> BoxFuture<'static, Answer> {

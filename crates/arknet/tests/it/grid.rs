@@ -152,8 +152,7 @@ fn a_node_behind_a_tunnel_is_found_when_the_tunnel_comes_up() {
     fs::create_dir_all(home.join("vpn")).unwrap();
     // As if the interface of the tunnel were not up yet.
     net.hosts[0].sh("ip link set eth0 down");
-    let tunnel = format!("[Peer]\nAllowedIPs = {}/32\n", Routed::ADDRESSES[1]);
-    fs::write(home.join("vpn/friend.conf"), tunnel).unwrap();
+    fs::write(home.join("vpn/hub.conf"), "[Peer]\nAllowedIPs = 10.88.1.0/24\n").unwrap();
     let here = start_in(&net.hosts[0], directory.path(), "ark-here", "");
     net.hosts[0].sh("ip link set eth0 up; ip route add default via 10.88.0.1");
     until("the node there", || connected(&net.hosts[0]), |seen| *seen == [there.peer()]);
