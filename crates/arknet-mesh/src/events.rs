@@ -204,12 +204,14 @@ impl SwarmLoop {
     fn pinged(&mut self, event: ping::Event) {
         match event.result {
             Ok(rtt) => self.connections.measured(&event.peer, event.connection, rtt),
-            Err(ping::Failure::Timeout) => {
-                // TCP alone would hold on to a machine that lost power for many minutes.
+            // The library keeps the first failure to itself, and the second is that no stream can be
+            // negotiated for another try. TCP alone would hold on to a machine that lost power for
+            // many minutes.
+            Err(ping::Failure::Timeout | ping::Failure::Other { .. }) => {
                 tracing::debug!(peer = %event.peer, "closing a connection that does not answer");
                 self.swarm.close_connection(event.connection);
             }
-            Err(_) => {}
+            Err(ping::Failure::Unsupported) => {}
         }
     }
 

@@ -13,6 +13,8 @@ use crate::{
     network::{Node, json_of},
 };
 
+const JSON: &str = "Content-Type: application/json";
+
 /// Changes what a host has granted.
 fn regrant(host: &Namespace, name: &str, change: impl FnOnce(&mut Value)) {
     let mut granted = permissions();
@@ -23,7 +25,7 @@ fn regrant(host: &Namespace, name: &str, change: impl FnOnce(&mut Value)) {
 fn revoke(host: &Namespace, name: &str) {
     let body = json!({ "node_id": name }).to_string();
     let url = "http://localhost:8910/peers/revoke";
-    let answer = host.curl(&["-X", "POST", url, "-d", &body]);
+    let answer = host.curl(&["-X", "POST", url, "-H", JSON, "-d", &body]);
     assert_eq!(answer["revoked"]["node_id"], name, "{answer}");
 }
 
@@ -95,7 +97,7 @@ fn another_identity_behind_a_right_address_is_neither_asked_nor_served() {
         "node_id": "ark-friend", "public_key": friend, "permissions": permissions()
     });
     let url = "http://localhost:8910/peers/approve";
-    hosts[0].curl(&["-X", "POST", url, "-d", &body.to_string()]);
+    hosts[0].curl(&["-X", "POST", url, "-H", JSON, "-d", &body.to_string()]);
     // Found by multicast, so it is connected, but as who it is.
     let found = || hosts[0].curl(&["http://localhost:8910/peers/discovered"]);
     let is_there = |list: &Value| {
@@ -121,7 +123,8 @@ fn a_web_page_or_a_rebound_name_can_neither_approve_nor_ask() {
     });
     let status = |arguments: &[&str]| {
         let mut curl = host.command("curl");
-        curl.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "-d", &body.to_string()]);
+        curl.args(["-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", JSON]);
+        curl.args(["-d", &body.to_string()]);
         let output = curl.args(arguments).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
