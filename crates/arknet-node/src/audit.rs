@@ -73,6 +73,8 @@ pub(crate) struct AuditOptions {
     pub(crate) path: PathBuf,
     /// A file of the log that is larger is followed by another one.
     pub(crate) file_bytes_max: u64,
+    /// Whether an answer waits until the disk has the line that opens it.
+    pub(crate) waits_for_disk: bool,
     pub(crate) network: NetworkId,
     pub(crate) node: PublicKey,
 }
@@ -81,6 +83,7 @@ pub(crate) struct AuditOptions {
 #[derive(Clone)]
 pub(crate) struct AuditLog {
     shared: Arc<Shared>,
+    waits_for_disk: bool,
 }
 
 struct Shared {
@@ -135,10 +138,10 @@ impl AuditLog {
         let (disk, found) = FileDisk::open(&options.path)?;
         let mut writer = Writer::new(disk, found, options.file_bytes_max);
         writer.begin(options).map_err(at(&options.path))?;
-        Ok(Self::start(writer))
+        Ok(Self::start(writer, options.waits_for_disk))
     }
 
-    fn start(writer: Writer<impl disk::Disk + 'static>) -> Self {
+    fn start(writer: Writer<impl disk::Disk + 'static>, waits_for_disk: bool) -> Self {
         let shared = Arc::new(Shared {
             inbox: Mutex::default(),
             wake: Condvar::new(),
@@ -149,7 +152,7 @@ impl AuditLog {
         let thread = std::thread::Builder::new().name("audit log".into());
         let thread = thread.spawn(move || writer.run(&inner)).expect("a thread can be started");
         *lock(&shared.thread) = Some(thread);
-        Self { shared }
+        Self { shared, waits_for_disk }
     }
 
     pub(crate) fn status(&self) -> AuditStatus {

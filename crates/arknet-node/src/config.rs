@@ -149,6 +149,9 @@ pub struct Grid {
     pub audit_log: Option<PathBuf>,
     /// A file of that log that is larger is followed by another one, in bytes (65536 to 1 TiB).
     pub audit_file_bytes_max: u64,
+    /// Nothing of an answer leaves before the disk has the line that opens its request. Otherwise
+    /// the system has it, and a loss of power may take the lines of a few milliseconds.
+    pub audit_waits_for_disk: bool,
 }
 
 /// The section `[gateway]`.
@@ -350,6 +353,7 @@ impl Default for Grid {
             approved_peers: None,
             audit_log: None,
             audit_file_bytes_max: 16 << 20,
+            audit_waits_for_disk: true,
         }
     }
 }

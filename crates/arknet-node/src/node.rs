@@ -337,6 +337,7 @@ fn audit_log(
     let options = AuditOptions {
         path: config.grid.audit_log.clone().unwrap_or_else(|| data.audit_log()),
         file_bytes_max: config.grid.audit_file_bytes_max,
+        waits_for_disk: config.grid.audit_waits_for_disk,
         network: network.clone(),
         node: key.public(),
     };

@@ -16,6 +16,7 @@ fn options(directory: &tempfile::TempDir) -> AuditOptions {
     AuditOptions {
         path: directory.path().join("audit.log"),
         file_bytes_max: 1 << 20,
+        waits_for_disk: true,
         network: NetworkId::new("test").unwrap(),
         node: PublicKey([1; 32]),
     }
@@ -231,7 +232,7 @@ fn small(room: u64) -> (AuditLog, Small) {
     let mut writer = Writer::new(disk, found, 1 << 30);
     let directory = tempfile::tempdir().unwrap();
     writer.begin(&options(&directory)).unwrap();
-    (AuditLog::start(writer), handles)
+    (AuditLog::start(writer, true), handles)
 }
 
 fn written(disk: &Small, directory: &tempfile::TempDir) -> Report {

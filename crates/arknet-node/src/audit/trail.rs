@@ -94,6 +94,9 @@ impl Trail {
         let Some(durable) = self.opened.as_mut().and_then(|opened| opened.durable.take()) else {
             return Ok(());
         };
+        if !self.log.as_ref().is_some_and(|log| log.waits_for_disk) {
+            return Ok(());
+        }
         match durable.await {
             Ok(true) => Ok(()),
             _ => Err(unwritable()),
