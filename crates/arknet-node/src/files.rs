@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -88,7 +88,7 @@ impl Shared {
     }
 
     /// The tree of a file: read, or made by the first who needs it.
-    fn tree(&self, digest: ModelDigest, data: &PathBuf) -> io::Result<FileTree> {
+    fn tree(&self, digest: ModelDigest, data: &Path) -> io::Result<FileTree> {
         let making = Arc::clone(lock(&self.making).entry(digest).or_default());
         let _one = lock(&making);
         let path = self.store.tree_path(&digest);

@@ -193,7 +193,7 @@ fn revoke(node: &NodeApi, whom: &str, out: &Out) -> anyhow::Result<()> {
 fn explain(node: &NodeApi, whom: &str, out: &Out) -> anyhow::Result<()> {
     let explained: Value = node.get(&format!("/peers/explain?peer={whom}"))?;
     let reputation = &explained["reputation"];
-    let name = explained["node_id"].as_str().or(explained["public_key"].as_str());
+    let name = explained["node_id"].as_str().or_else(|| explained["public_key"].as_str());
     let name = name.unwrap_or(whom);
     if reputation.is_null() {
         return out.result(&explained, &format!("{name} has done nothing for this node yet"));
