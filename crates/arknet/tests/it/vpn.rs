@@ -5,6 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::Instant,
 };
@@ -30,7 +31,9 @@ pub(crate) struct Machine {
 
 impl Machine {
     fn new(label: &str) -> Self {
-        let interface = format!("a{}{label}", std::process::id());
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let interface = format!("a{}n{number}", std::process::id());
         Self { namespace: Namespace::new(label), home: tempfile::tempdir().unwrap(), interface }
     }
 
