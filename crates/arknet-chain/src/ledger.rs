@@ -125,7 +125,8 @@ impl<'a, V: StateView> Ledger<'a, V> {
 
     /// Keeps what the transaction at hand has changed.
     pub(crate) fn keep(&mut self) {
-        self.block.append(&mut self.transaction);
+        // Not `append`, which builds the larger map anew each time.
+        self.block.extend(std::mem::take(&mut self.transaction));
         self.meta_before = self.meta;
     }
 
@@ -191,7 +192,7 @@ impl<'a, V: StateView> Ledger<'a, V> {
         let view = self.view;
         let mut values = self.block;
         let mut gained = 0_i128;
-        let mut leaves = tree::Leaves::new();
+        let mut leaves = Vec::with_capacity(values.len());
         values.retain(|key, value| {
             let old = view.value(key);
             if old == *value {
@@ -202,7 +203,7 @@ impl<'a, V: StateView> Ledger<'a, V> {
                 i128::try_from(money).expect("all money fits 64 bits")
             };
             gained = gained.saturating_add(money(value)).saturating_sub(money(&old));
-            leaves.insert(tree::place(key), value.as_ref().map(|value| tree::value_hash(value)));
+            leaves.push((tree::place(key), value.as_ref().map(|value| tree::value_hash(value))));
             true
         });
         let supply = |meta: &Meta| {
@@ -212,8 +213,7 @@ impl<'a, V: StateView> Ledger<'a, V> {
         let expected = supply(&meta).saturating_sub(supply(&self.meta_of_parent));
         assert_eq!(gained, expected, "money is neither lost nor made but as counted");
         assert!(meta.minted.0 <= MINTED_ATOMS_MAX, "no more than the cap is ever made");
-        let (root, mut pages) = tree::update(&|path: &[u8]| view.page(path), &leaves);
-        pages.retain(|path, page| view.page(path) != *page);
+        let (root, pages) = tree::update(&|path: &[u8]| view.page(path), leaves);
         (Changes { values, pages }, root)
     }
 }

@@ -68,6 +68,10 @@ pub const REPLACEMENT_PERCENT_MIN: u64 = 110;
 /// Age of what a light client knows at which it takes nothing new: those who signed it answer for
 /// it with their stake for longer.
 pub const LIGHT_TRUST_MS_MAX: u64 = 7 * 24 * 3_600_000;
+/// Shares of a pool: money times shares fits a number. A pool that lost nearly all takes none in.
+pub const SHARES_MAX: u128 = 100_000_000_000_000_000_000;
+/// Part of a pool, in millionths, that one slash takes at most.
+pub const SLASH_PPM_MAX: u64 = 990_000;
 /// Blocks missed in a row after which a validator is not asked to propose.
 pub const ABSENT_BLOCKS: u32 = 3;
 /// Atoms that can ever be made: 10^9 ARK.

@@ -3,7 +3,11 @@
 use arknet_types::{Address, Atoms, ModelDigest, PublicKey, Timestamp};
 use borsh::{BorshDeserialize, BorshSerialize};
 
-use crate::{Failure, Hash, params::PPM};
+use crate::{
+    Failure, Hash,
+    limits::{SHARES_MAX, SLASH_PPM_MAX},
+    params::PPM,
+};
 
 /// The numbers of the whole ledger.
 #[derive(BorshDeserialize, BorshSerialize, Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -91,6 +95,9 @@ impl Pool {
         };
         self.tokens = self.tokens.checked_add(amount).ok_or(Failure::Overflow)?;
         self.shares = self.shares.checked_add(shares).ok_or(Failure::Overflow)?;
+        if self.shares > SHARES_MAX {
+            return Err(Failure::NodeGone);
+        }
         Ok(shares)
     }
 
@@ -119,9 +126,10 @@ impl Pool {
         Ok(())
     }
 
-    /// Takes a part of the money away and returns it.
+    /// Takes a part of the money away and returns it; something always stays, for shares of nothing
+    /// could not be told apart from none.
     pub(crate) fn lose(&mut self, ppm: u64) -> Atoms {
-        let loss = share(self.tokens, ppm);
+        let loss = share(self.tokens, ppm.min(SLASH_PPM_MAX));
         self.tokens = self.tokens.checked_sub(loss).expect("a part is not more than the whole");
         loss
     }
@@ -289,4 +297,69 @@ pub enum Due {
         /// Its delegation's digest.
         session: [u8; 32],
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::limits::MINTED_ATOMS_MAX;
+
+    #[test]
+    fn a_pool_that_lost_nearly_all_takes_none_in_and_gives_out_what_is_left() {
+        let mut pool = Pool::default();
+        let shares = pool.join(Atoms(MINTED_ATOMS_MAX / 2)).unwrap();
+        for _ in 0..20 {
+            pool.lose(PPM);
+            assert!(pool.tokens > Atoms::ZERO);
+        }
+        let mut other = pool;
+        assert_eq!(other.join(Atoms(MINTED_ATOMS_MAX / 2)), Err(Failure::NodeGone));
+        let rest = pool.worth(shares);
+        assert_eq!(rest, pool.tokens);
+        assert_eq!(pool.leave(shares, rest), Ok(()));
+    }
+
+    proptest! {
+        /// Nobody gains by coming and going, and nothing but a loss takes from those who stay.
+        #[test]
+        fn shares_are_worth_what_was_put_in_less_losses(
+            steps in prop::collection::vec((0_u8..3, 0_usize..4, 1_u64..1_000_000_000_000_000), 1..60),
+        ) {
+            let mut pool = Pool::default();
+            let mut held = [0_u128; 4];
+            for (kind, who, amount) in steps {
+                let before: Vec<Atoms> = held.iter().map(|shares| pool.worth(*shares)).collect();
+                match kind {
+                    0 => {
+                        let mut next = pool;
+                        if let Ok(shares) = next.join(Atoms(amount)) {
+                            pool = next;
+                            held[who] += shares;
+                            let gained = pool.worth(held[who]).0 - before[who].0;
+                            prop_assert!(gained <= amount);
+                        }
+                    }
+                    1 => {
+                        let amount = Atoms(amount.min(before[who].0));
+                        if amount > Atoms::ZERO {
+                            let shares = pool.price(amount).unwrap();
+                            prop_assert!(shares <= held[who], "what is worth it pays for it");
+                            pool.leave(shares, amount).unwrap();
+                            held[who] -= shares;
+                        }
+                    }
+                    _ => {
+                        pool.lose(amount % PPM);
+                        continue;
+                    }
+                }
+                for (other, shares) in held.iter().enumerate().filter(|(other, _)| *other != who) {
+                    prop_assert!(pool.worth(*shares) >= before[other], "others lose nothing");
+                }
+                prop_assert_eq!(held.iter().sum::<u128>(), pool.shares);
+            }
+        }
+    }
 }

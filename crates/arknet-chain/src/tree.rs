@@ -14,7 +14,7 @@ mod tests;
 
 pub(crate) use proof::prove;
 pub use proof::{Leaf, Proof, ProofError};
-pub(crate) use update::{Leaves, update};
+pub(crate) use update::update;
 
 use crate::{Hash, hash::Purpose};
 

@@ -47,7 +47,7 @@ pub fn prove(view: &impl StateView, key: &Key) -> (Option<Vec<u8>>, Proof) {
 /// The root over all of the state.
 #[must_use]
 pub fn state_root(view: &impl StateView) -> Hash {
-    tree::update(&|path: &[u8]| view.page(path), &BTreeMap::new()).0
+    tree::update(&|path: &[u8]| view.page(path), Vec::new()).0
 }
 
 /// A state in memory.

@@ -18,7 +18,7 @@ impl Pages {
         let leaf = |(key, value): &(u16, Option<u8>)| {
             (place(&key.to_be_bytes()), value.map(|value| value_hash(&[value])))
         };
-        let (root, pages) = update(&self.read(), &changes.iter().map(leaf).collect());
+        let (root, pages) = update(&self.read(), changes.iter().map(leaf).collect());
         for (path, page) in pages {
             match page {
                 Some(page) => drop(self.0.insert(path, page)),

@@ -7,19 +7,19 @@ use super::{
 };
 use crate::Hash;
 
-/// New hashes of values by their places, in order; none where a value goes.
-pub(crate) type Leaves = BTreeMap<Hash, Option<Hash>>;
+/// A place and the new hash of its value; none where the value goes.
+pub(crate) type Change = (Hash, Option<Hash>);
 
 /// Deepest page: two places differ somewhere in their 64 halves of bytes.
 const DEPTH_MAX: usize = 64;
 
-/// Applies `leaves` to the tree whose pages `read` gives, and returns the new root with the pages
-/// that changed.
+/// Applies `changes`, one for each place, to the tree whose pages `read` gives, and returns the new
+/// root with the pages that changed.
 pub(crate) fn update(
     read: &impl Fn(&[u8]) -> Option<Vec<u8>>,
-    leaves: &Leaves,
+    mut changes: Vec<Change>,
 ) -> (Hash, BTreeMap<Vec<u8>, Option<Vec<u8>>>) {
-    let changes: Vec<(Hash, Option<Hash>)> = leaves.iter().map(|(at, v)| (*at, *v)).collect();
+    changes.sort_unstable_by_key(|(place, _)| *place);
     let mut run = Run { read, pages: BTreeMap::new() };
     let mut root = run.load(&[]);
     run.descend(&mut root, &mut Vec::new(), &changes);
@@ -42,7 +42,7 @@ impl<R: Fn(&[u8]) -> Option<Vec<u8>>> Run<'_, R> {
     }
 
     /// Applies the changes that lie under `page`, which is at `path`.
-    fn descend(&mut self, page: &mut Page, path: &mut Vec<u8>, changes: &[(Hash, Option<Hash>)]) {
+    fn descend(&mut self, page: &mut Page, path: &mut Vec<u8>, changes: &[Change]) {
         let depth = path.len();
         assert!(depth < DEPTH_MAX, "two places of one key");
         for changes in changes.chunk_by(|a, b| way(&a.0, depth) == way(&b.0, depth)) {
@@ -54,12 +54,7 @@ impl<R: Fn(&[u8]) -> Option<Vec<u8>>> Run<'_, R> {
     }
 
     /// What `child`, whose page is or would be at `path`, becomes.
-    fn child(
-        &mut self,
-        child: Child,
-        path: &mut Vec<u8>,
-        changes: &[(Hash, Option<Hash>)],
-    ) -> Child {
+    fn child(&mut self, child: Child, path: &mut Vec<u8>, changes: &[Change]) -> Child {
         if let Child::Page(_) = child {
             let mut page = self.load(path);
             self.descend(&mut page, path, changes);
