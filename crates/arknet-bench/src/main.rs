@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout)]
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
 
+mod chain;
 mod load;
 mod mixed;
 mod nodes;
@@ -30,6 +31,10 @@ fn main() -> anyhow::Result<()> {
     match arguments.first().map(String::as_str) {
         Some("node") => nodes::run(&arguments[1..]),
         Some("latency") => runtime()?.block_on(latency()),
+        Some("chain") => {
+            let accounts = arguments.get(1).map_or(Ok(100_000), |text| text.parse())?;
+            chain::run(accounts)
+        }
         Some("soak") => runtime()?.block_on(soak()),
         Some("mixed") => {
             let seconds = arguments.get(1).map_or(Ok(600), |text| text.parse())?;
@@ -41,11 +46,13 @@ fn main() -> anyhow::Result<()> {
         None => runtime()?.block_on(async {
             bench().await?;
             upstream::run().await?;
-            tokio::task::block_in_place(pull::run)
+            tokio::task::block_in_place(pull::run)?;
+            chain::run(100_000)
         }),
         Some(other) => {
             anyhow::bail!(
-                "{other}: the arguments are latency, mixed [SECONDS], pull, soak and upstream"
+                "{other}: the arguments are chain [ACCOUNTS], latency, mixed [SECONDS], pull, soak \
+                 and upstream"
             )
         }
     }
