@@ -72,15 +72,22 @@ impl Nginx {
         let agent: ureq::Agent =
             ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let url = format!("http://{}{path}", self.address);
-        let bearer = secret.map(|secret| format!("Bearer {secret}")).unwrap_or_default();
+        let bearer = secret.map(|secret| format!("Bearer {secret}"));
         let answer = match body {
-            None => agent.get(&url).header("host", NAME).header("authorization", &bearer).call(),
-            Some(body) => agent
-                .post(&url)
-                .header("host", NAME)
-                .header("authorization", &bearer)
-                .content_type("application/json")
-                .send(body.to_string()),
+            None => {
+                let mut request = agent.get(&url).header("host", NAME);
+                if let Some(bearer) = &bearer {
+                    request = request.header("authorization", bearer);
+                }
+                request.call()
+            }
+            Some(body) => {
+                let mut request = agent.post(&url).header("host", NAME);
+                if let Some(bearer) = &bearer {
+                    request = request.header("authorization", bearer);
+                }
+                request.content_type("application/json").send(body.to_string())
+            }
         };
         answer.unwrap()
     }
