@@ -4,8 +4,8 @@ use std::time::Duration;
 
 /// Bytes of a configuration.
 pub const CONFIGURATION_BYTES_MAX: usize = 256 * 1024;
-/// Bytes of one line of it.
-pub const LINE_BYTES_MAX: usize = 4096;
+/// Bytes of one line of it: the longest list that is written.
+pub const LINE_BYTES_MAX: usize = 16 * 1024;
 /// Peers in one configuration.
 pub const PEERS_MAX: usize = 1024;
 /// Networks in one list of a configuration.

@@ -96,6 +96,11 @@ fn what_it_holds_is_bounded() {
     let addresses = "10.0.0.1,".repeat(NETWORKS_MAX);
     assert!(refused(&format!("{head}Address = {addresses}")).contains("networks"));
     assert!(refused(&format!("#{}", "x".repeat(LINE_BYTES_MAX))).contains("bytes"));
+    let one = "Address = ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128\n";
+    let longest = one.repeat(NETWORKS_MAX);
+    let head_only = format!("[Interface]\nPrivateKey={KEY}\n{longest}");
+    let read = Configuration::parse(&head_only).unwrap();
+    assert_eq!(Configuration::parse(&read.reveal()).unwrap(), read, "the longest list returns");
     let long = "\n".repeat(CONFIGURATION_BYTES_MAX + 1);
     assert_eq!(refused(&long), format!("more than {CONFIGURATION_BYTES_MAX} bytes"));
 }
