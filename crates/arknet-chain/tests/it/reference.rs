@@ -111,6 +111,39 @@ impl Reference {
         new
     }
 
+    /// Role, node, owner and worth of every stake.
+    pub(crate) fn stakes(&self) -> Vec<(Role, Address, Address, u64)> {
+        let of_place = |((role, node), place): (&(Role, Address), &Place)| {
+            let holders = place.holders.iter();
+            let each = holders.map(|(owner, (shares, _))| {
+                (*role, *node, *owner, u64::try_from(place.worth(*shares)).unwrap())
+            });
+            each.collect::<Vec<_>>()
+        };
+        self.places.iter().flat_map(of_place).collect()
+    }
+
+    /// Owner, number and role of all that is on its way out.
+    pub(crate) fn leavings(&self) -> Vec<(Address, u64, Role)> {
+        self.leaving.iter().map(|((owner, id), leaving)| (*owner, *id, leaving.role)).collect()
+    }
+
+    /// Payer, job, payee and amount of every escrow.
+    pub(crate) fn locked(&self) -> Vec<(Address, Hash, Address, u64)> {
+        let open = self.escrows.iter().filter_map(|(place, amount)| Some((place, (*amount)?)));
+        open.map(|(place, amount)| (place.0, place.1, self.waiting[place].0, amount.0)).collect()
+    }
+
+    /// Name, payer, payee, deposit and settled part of every channel.
+    pub(crate) fn open(&self) -> Vec<(Hash, Address, Address, u64, u64)> {
+        let open = self.channels.iter().filter_map(|(id, sums)| Some((*id, (*sums)?)));
+        open.map(|(id, (deposit, settled))| {
+            let (payer, payee, ..) = self.sides[&id];
+            (id, payer, payee, deposit.0, settled.0)
+        })
+        .collect()
+    }
+
     fn person(&mut self, owner: Address) -> &mut Person {
         self.people.entry(owner).or_default()
     }
