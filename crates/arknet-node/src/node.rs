@@ -222,6 +222,7 @@ impl Node {
             approvals: approvals.clone(),
             addresses: mesh.addresses_changed(),
             turn: Mutex::default(),
+            told: Mutex::default(),
         };
         grid.spawn_publisher(&mut parts, offering, config.plays(Role::Compute), &stop);
         spawn_following(&mut parts, &serving, engines.as_ref(), &stop);

@@ -1,7 +1,10 @@
 //! What this node offers, and to whom: everything it shares to everybody, or to each approved peer
 //! what is shared with that peer.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use arknet_mesh::Multiaddr;
 use arknet_protocol::{Permissions, Who};
@@ -24,6 +27,8 @@ pub(crate) struct Offering {
     pub(crate) approvals: Approvals,
     pub(crate) addresses: watch::Receiver<Vec<Multiaddr>>,
     pub(crate) turn: Mutex<Turn>,
+    /// Who holds an offer made for it, however it came by it, and until when that counts.
+    pub(crate) told: Mutex<BTreeMap<PublicKey, Timestamp>>,
 }
 
 /// Which offers are made now.
@@ -40,12 +45,18 @@ impl Offering {
         self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn told(&self) -> MutexGuard<'_, BTreeMap<PublicKey, Timestamp>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Offers made from now on are newer than all before.
     pub(crate) fn next(&self, now: Timestamp, is_serving: bool) {
         let mut turn = self.turn();
         // Milliseconds since the epoch, so that it rises across restarts.
         let sequence = now.0.max(turn.sequence + 1);
         *turn = Turn { sequence, issued_at: now, is_serving };
+        drop(turn);
+        self.told().retain(|_, until| *until > now);
     }
 
     pub(crate) fn who(&self) -> Who {
@@ -58,8 +69,24 @@ impl Offering {
         self.make(|served| served.info.digest.is_some() && files, |_| true, true)
     }
 
-    /// What this peer is offered; none where it is to hear of nothing.
+    /// What this peer is told: what is offered to it, or that nothing is any more. None where it was
+    /// never to hear of anything.
     pub(crate) fn for_peer(&self, peer: &PublicKey) -> Option<Offer> {
+        let Some(offer) = self.granted(peer) else {
+            return self.told().contains_key(peer).then(|| self.goodbye());
+        };
+        self.told().insert(*peer, offer.body.expires_at);
+        Some(offer)
+    }
+
+    /// A peer has heard what it was told: one to which nothing is offered need hear it no more.
+    pub(crate) fn heard(&self, peer: &PublicKey) {
+        if self.approvals.grants().get(peer).is_none() {
+            self.told().remove(peer);
+        }
+    }
+
+    fn granted(&self, peer: &PublicKey) -> Option<Offer> {
         let grants = self.approvals.grants();
         let Permissions { can_pull_models, can_request_inference, models_shared, .. } =
             &grants.get(peer)?.permissions;
@@ -73,8 +100,7 @@ impl Offering {
         ))
     }
 
-    /// What a peer is told to which nothing is offered any more.
-    pub(crate) fn goodbye(&self) -> Offer {
+    fn goodbye(&self) -> Offer {
         let turn = Turn { is_serving: false, ..*self.turn() };
         self.sign(turn, vec![], vec![])
     }

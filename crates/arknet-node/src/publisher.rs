@@ -1,6 +1,6 @@
 //! Tells others what this node serves: at once on change, and every minute.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use arknet_mesh::Mesh;
 use arknet_protocol::Who;
@@ -42,7 +42,6 @@ impl Publisher {
         let mut models = self.offering.serving.changed();
         let mut grants = self.offering.approvals.changes();
         let mut slots = self.slots();
-        let mut told = BTreeSet::new();
         // A node that restarted takes no request signed before its horizon: it offers nothing yet.
         let early = self.offering.serving.started_at().since_ms(arknet_sdk::now());
         // And an offer without an address is of no use to anybody.
@@ -64,7 +63,7 @@ impl Publisher {
             for slot in &mut slots {
                 slot.borrow_and_update();
             }
-            let is_heard = self.publish(&mut told, self.is_compute).await;
+            let is_heard = self.publish(self.is_compute).await;
             let published = Instant::now();
             let again = published + if is_heard { HEARTBEAT } else { RETRY };
             {
@@ -85,7 +84,7 @@ impl Publisher {
                 () = sleep_until(published + INTERVAL_MIN) => {}
             }
         }
-        self.publish(&mut told, false).await;
+        self.publish(false).await;
     }
 
     /// The free slots of all models served now.
@@ -94,11 +93,11 @@ impl Publisher {
     }
 
     /// Returns whether everybody has heard it whom it concerns.
-    async fn publish(&self, told: &mut BTreeSet<PublicKey>, is_serving: bool) -> bool {
+    async fn publish(&self, is_serving: bool) -> bool {
         self.offering.next(arknet_sdk::now(), is_serving);
         match self.offering.who() {
             Who::Anyone { .. } => self.mesh.publish_offer(self.offering.for_everybody()).await,
-            Who::Approved if self.is_compute => return self.tell_approved(told).await,
+            Who::Approved if self.is_compute => return self.tell_approved().await,
             // A gateway keeps what it has to itself.
             Who::Approved => {}
         }
@@ -107,20 +106,10 @@ impl Publisher {
 
     /// Tells every approved peer that is there what is offered to it, and those that are approved no
     /// more that nothing is.
-    async fn tell_approved(&self, told: &mut BTreeSet<PublicKey>) -> bool {
-        let connected: BTreeSet<_> =
-            self.mesh.connected().into_iter().map(|status| status.peer).collect();
-        told.retain(|peer| connected.contains(peer));
-        let (mut offers, mut gone) = (Vec::<(PublicKey, Offer)>::new(), BTreeSet::new());
-        for peer in connected {
-            if let Some(offer) = self.offering.for_peer(&peer) {
-                told.insert(peer);
-                offers.push((peer, offer));
-            } else if told.contains(&peer) {
-                gone.insert(peer);
-                offers.push((peer, self.offering.goodbye()));
-            }
-        }
+    async fn tell_approved(&self) -> bool {
+        let connected = self.mesh.connected().into_iter().map(|status| status.peer);
+        let offers: Vec<(PublicKey, Offer)> =
+            connected.filter_map(|peer| Some((peer, self.offering.for_peer(&peer)?))).collect();
         let mut silent = offers.len();
         let mut telling = futures::stream::iter(offers)
             .map(|(peer, offer)| async move { self.mesh.tell(&peer, offer).await.then_some(peer) })
@@ -130,9 +119,7 @@ impl Publisher {
         while let Ok(Some(heard)) = timeout_at(end, telling.next()).await {
             let Some(peer) = heard else { continue };
             silent -= 1;
-            if gone.contains(&peer) {
-                told.remove(&peer);
-            }
+            self.offering.heard(&peer);
         }
         silent == 0
     }
