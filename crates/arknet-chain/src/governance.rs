@@ -6,7 +6,7 @@ use arknet_types::{Address, Atoms, ModelDigest, Timestamp, decode_list, decode_t
 use borsh::{BorshDeserialize, BorshSerialize};
 
 use crate::{
-    Failure, Hash, Key, Node, Param, Role, Stake, StateView,
+    Failure, Hash, Key, Node, Param, Params, Role, Stake, StateView,
     ledger::Ledger,
     limits::{
         PARAMS_PER_PROPOSAL_MAX, PROPOSAL_TEXT_BYTES_MAX, PROPOSAL_TITLE_BYTES_MAX,
@@ -204,11 +204,8 @@ pub(crate) fn propose<V: StateView>(
     body: &ProposalBody,
 ) -> Result<u64, Failure> {
     if let Effect::Params(list) = &body.effect {
-        // What could never be done need not be voted on.
-        let mut params = ledger.params().clone();
-        for (param, value) in list {
-            params.set(*param, *value).map_err(|_| Failure::Param)?;
-        }
+        // What could not be done need not be voted on.
+        changed(ledger.params(), list)?;
     }
     let deposit = ledger.params().atoms(Param::ProposalDeposit);
     ledger.debit(proposer, deposit)?;
@@ -345,14 +342,21 @@ pub(crate) fn end_voting<V: StateView>(ledger: &mut Ledger<'_, V>, id: u64) {
     }
 }
 
+/// The parameters with these changes, where all of them may be made.
+fn changed(params: &Params, list: &[(Param, u64)]) -> Result<Params, Failure> {
+    let mut params = params.clone();
+    for (param, value) in list {
+        params.set(*param, *value).map_err(|_| Failure::Param)?;
+    }
+    params.check().map_err(|_| Failure::Param)?;
+    Ok(params)
+}
+
 fn execute<V: StateView>(ledger: &mut Ledger<'_, V>, effect: Effect) -> Result<(), Failure> {
     match effect {
         Effect::Text => {}
         Effect::Params(list) => {
-            let mut params = ledger.params().clone();
-            for (param, value) in list {
-                params.set(param, value).map_err(|_| Failure::Param)?;
-            }
+            let params = changed(ledger.params(), &list)?;
             ledger.set_params(params);
             ledger.is_set_stale = true;
         }

@@ -144,6 +144,9 @@ pub enum ParamError {
         /// What was asked for.
         found: u64,
     },
+    /// More money would be made of a payment than it costs: paying oneself would pay.
+    #[error("more money would be made of a payment than is burned of it")]
+    SelfDealing,
     /// There is no such parameter.
     #[error("there is no parameter {0}")]
     Unknown(String),
@@ -185,6 +188,16 @@ impl Params {
         Ok(())
     }
 
+    /// Holds those that must fit each other together: what a payment brings to those who are all
+    /// sides of it at once must be less than what is burned of it.
+    pub fn check(&self) -> Result<(), ParamError> {
+        let lost = self.of(Param::SplitTreasuryPpm).saturating_add(self.of(Param::SplitBurnedPpm));
+        let kept = u128::from(PPM.saturating_sub(lost));
+        let made = u128::from(self.of(Param::EmissionPaidPpm)).saturating_mul(kept);
+        let burned = u128::from(self.of(Param::PaymentBurnPpm)).saturating_mul(u128::from(PPM));
+        if made > 0 && made >= burned { Err(ParamError::SelfDealing) } else { Ok(()) }
+    }
+
     /// The defaults, but for those that `named` gives.
     pub fn from_named(named: &BTreeMap<String, u64>) -> Result<Self, ParamError> {
         let mut params = Self::default();
@@ -193,6 +206,7 @@ impl Params {
             let param = param.ok_or_else(|| ParamError::Unknown(name.clone()))?;
             params.set(*param, *value)?;
         }
+        params.check()?;
         Ok(params)
     }
 }
@@ -224,6 +238,21 @@ mod tests {
             let same = Param::ALL.iter().filter(|other| other.name() == param.name()).count();
             assert_eq!(same, 1, "{}", param.name());
         }
+    }
+
+    #[test]
+    fn paying_oneself_is_never_made_to_pay() {
+        let with = |paid, burned| {
+            let mut params = Params::default();
+            params.set(Param::EmissionPaidPpm, paid).unwrap();
+            params.set(Param::PaymentBurnPpm, burned).unwrap();
+            params.check()
+        };
+        assert_eq!(Params::default().check(), Ok(()));
+        assert_eq!(with(0, 0), Ok(()));
+        assert_eq!(with(100_000, 92_001), Ok(()));
+        assert_eq!(with(100_000, 92_000), Err(ParamError::SelfDealing));
+        assert_eq!(with(1, 0), Err(ParamError::SelfDealing));
     }
 
     #[test]

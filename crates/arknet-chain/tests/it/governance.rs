@@ -115,8 +115,11 @@ fn a_passed_proposal_changes_parameters() {
     let params: arknet_chain::Params = chain.read(&Key::Params).unwrap();
     assert_eq!((params.of(Param::ValidatorsMax), params.of(Param::JailMs)), (3, 5_000));
     assert_eq!(chain.validators().members().len(), 3, "the set follows at once");
-    let never = propose(Effect::Params(vec![(Param::ValidatorsMax, 0)]));
-    assert_eq!(chain.act(7, never), Err(Failure::Param));
+    // Out of range, and what would make paying oneself pay.
+    for never in [(Param::ValidatorsMax, 0), (Param::PaymentBurnPpm, 18_400)] {
+        let never = propose(Effect::Params(vec![never]));
+        assert_eq!(chain.act(7, never), Err(Failure::Param));
+    }
 }
 
 #[test]
