@@ -4,6 +4,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
 
 mod chain;
+mod lan;
 mod load;
 mod mixed;
 mod nodes;
@@ -30,6 +31,11 @@ fn main() -> anyhow::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.first().map(String::as_str) {
         Some("node") => nodes::run(&arguments[1..]),
+        Some("lan") => lan::run(),
+        Some("lan-load") => {
+            let address = arguments.get(1).context("lan-load ADDRESS")?.parse()?;
+            runtime()?.block_on(lan::load(address))
+        }
         Some("latency") => runtime()?.block_on(latency()),
         Some("chain") => {
             let accounts = arguments.get(1).map_or(Ok(100_000), |text| text.parse())?;
@@ -51,8 +57,8 @@ fn main() -> anyhow::Result<()> {
         }),
         Some(other) => {
             anyhow::bail!(
-                "{other}: the arguments are chain [ACCOUNTS], latency, mixed [SECONDS], pull, soak \
-                 and upstream"
+                "{other}: the arguments are chain [ACCOUNTS], lan, latency, mixed [SECONDS], pull, \
+                 soak and upstream"
             )
         }
     }
@@ -78,17 +84,23 @@ impl Network {
         let gateway = NodeProcess::start("gateway", Some(seed.address()), transport)?;
         let network = Self { gateway, compute, _seed: seed, ready_after: Duration::ZERO };
         let address = network.address()?;
-        let deadline = began + Duration::from_secs(20);
-        while Connection::open(address, INSTANT, 1, false).await?.send().await.is_err() {
-            ensure!(Instant::now() < deadline, "the gateway hears of no compute node");
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
+        until_answered(address).await?;
         Ok(Self { ready_after: began.elapsed(), ..network })
     }
 
     fn address(&self) -> anyhow::Result<SocketAddr> {
         self.gateway.status.gateway.context("the gateway has an address")
     }
+}
+
+/// Waits until a gateway has heard of the compute node.
+async fn until_answered(address: SocketAddr) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while Connection::open(address, INSTANT, 1, false).await?.send().await.is_err() {
+        ensure!(Instant::now() < deadline, "the gateway hears of no compute node");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    Ok(())
 }
 
 async fn bench() -> anyhow::Result<()> {

@@ -14,10 +14,12 @@ use arknet_provider::{
     upstream::{UpstreamKind, UpstreamOptions},
 };
 
-use crate::provider::BenchProvider;
+use crate::{lan::Host, provider::BenchProvider};
 
 /// In place of a transport: the URL of a service for the node to stand before.
 const UPSTREAM: &str = "upstream:";
+/// In place of a transport: the address to listen at.
+const LAN: &str = "lan:";
 
 /// A node in a process of its own. Killed when dropped.
 pub(crate) struct NodeProcess {
@@ -28,8 +30,21 @@ pub(crate) struct NodeProcess {
 
 impl NodeProcess {
     pub(crate) fn start(role: &str, seed: Option<&str>, transport: &str) -> anyhow::Result<Self> {
+        Self::spawn(Command::new(std::env::current_exe()?), role, seed, transport)
+    }
+
+    /// Inside a host of its own, listening at that host's address.
+    pub(crate) fn start_in(host: &Host, role: &str, seed: Option<&str>) -> anyhow::Result<Self> {
+        Self::spawn(host.command()?, role, seed, &format!("{LAN}{}", host.address))
+    }
+
+    fn spawn(
+        mut command: Command,
+        role: &str,
+        seed: Option<&str>,
+        transport: &str,
+    ) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
-        let mut command = Command::new(std::env::current_exe()?);
         command.arg("node").arg(role).arg(directory.path()).arg(transport).args(seed);
         let mut child = command.stdout(Stdio::piped()).spawn()?;
         let mut line = String::new();
@@ -114,6 +129,10 @@ fn config(role: Role, transport: &str, seed: &[String]) -> Config {
         config.upstreams.0.push(upstream);
     }
     config.mesh.listen = match transport {
+        _ if transport.starts_with(LAN) => {
+            let address = &transport[LAN.len()..];
+            vec![format!("/ip4/{address}/tcp/0"), format!("/ip4/{address}/udp/0/quic-v1")]
+        }
         "quic" => vec!["/ip4/127.0.0.1/udp/0/quic-v1".into()],
         "tcp" => vec!["/ip4/127.0.0.1/tcp/0".into()],
         _ => vec!["/ip4/127.0.0.1/tcp/0".into(), "/ip4/127.0.0.1/udp/0/quic-v1".into()],

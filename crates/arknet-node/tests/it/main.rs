@@ -4,5 +4,6 @@
 mod approving;
 mod fixture;
 mod hostile;
+mod privacy;
 mod private;
 mod serving;

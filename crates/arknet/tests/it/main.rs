@@ -7,6 +7,7 @@ mod audit;
 mod clients;
 mod commands;
 mod console;
+mod density;
 mod engine;
 mod failure;
 mod getting_started;

@@ -218,6 +218,15 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Value {
     serde_json::from_str(&response.body_mut().read_to_string().unwrap()).unwrap()
 }
 
+/// Sends JSON; the status and the JSON that comes back.
+pub(crate) fn post(address: SocketAddr, path: &str, body: &Value) -> (u16, Value) {
+    let request = agent().post(format!("http://{address}{path}")).content_type("application/json");
+    let mut response = request.send(body.to_string()).unwrap();
+    let status = response.status().as_u16();
+    let text = response.body_mut().read_to_string().unwrap();
+    (status, serde_json::from_str(&text).unwrap_or_else(|_| text.into()))
+}
+
 fn agent() -> ureq::Agent {
     ureq::Agent::config_builder().http_status_as_error(false).build().into()
 }
