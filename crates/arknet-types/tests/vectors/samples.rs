@@ -137,7 +137,10 @@ pub(crate) fn infers() -> Vec<(&'static str, InferRequest)> {
         ("tokenize", Input::Tokenize { text: "<s>".into(), add_special: true }),
         ("detokenize", Input::Detokenize(vec![0, u32::MAX])),
         ("count", Input::Count(full_chat())),
-        ("file", Input::File { digest: ModelDigest([0xd1; 32]), offset: u64::MAX, length: 65_536 }),
+        (
+            "file",
+            Input::File { digest: ModelDigest([0xd1; 32]), offset: u64::MAX << 16, length: 65_536 },
+        ),
     ];
     all.extend(inputs.map(|(name, input)| (name, InferRequest::new(model(), input))));
     let formats = [
