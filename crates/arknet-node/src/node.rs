@@ -210,9 +210,8 @@ impl Node {
             engines: engines.clone(),
             mesh: mesh.clone(),
         });
-        let registry = registry(&config, &network)?;
-        let finding =
-            Finding { data, key: &key, node_id: node_id.clone(), config: &config, registry };
+        let (node_name, registry) = (node_id.clone(), registry(&config, &network)?);
+        let finding = Finding { data, key: &key, node_id: node_name, config: &config, registry };
         let (discovery, finding) = finding.run(&mesh, &serving, &approvals, stop.clone());
         spawn(&mut parts, "discovery", finding);
         let offering = Offering {
