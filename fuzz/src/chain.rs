@@ -17,10 +17,12 @@ pub(crate) fn decoders() -> anyhow::Result<Vec<Decoder>> {
     let blocks = corpus::bytes_in("chain.json", "blocks", "bytes")?;
     let transactions = corpus::bytes_in("chain.json", "transactions", "bytes")?;
     let proofs = corpus::bytes_in("chain.json", "proofs", "bytes")?;
+    // The second of the vectors stands on the first, and what is executed here stands on nothing.
+    let first = blocks[..1].to_vec();
     let genesis = vec![GENESIS.as_bytes().to_vec()];
     Ok(vec![
-        with("Block", blocks.clone(), canonical::<Block>),
-        costly("Block (executed)", blocks, 20, executed),
+        with("Block", blocks, canonical::<Block>),
+        costly("Block (executed)", first, 20, executed),
         with("Evidence", vec![evidence()], canonical::<Evidence>),
         with("Genesis", genesis, is_genesis),
         with("Proof", proofs, canonical::<Proof>),
