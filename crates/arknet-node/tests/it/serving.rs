@@ -23,7 +23,8 @@ fn ask(model: &str) -> InferRequest {
 async fn many_calls_run_at_once_over_one_client() {
     let node = TestNode::start(|_| {}).await;
     let client = client(&node).await;
-    let calls = (0..200).map(|_| client.infer(ask(MODEL)));
+    // As many as there are slots for one peer, running and waiting.
+    let calls = (0..64 + 128).map(|_| client.infer(ask(MODEL)));
     for response in futures::future::join_all(calls).await {
         let response = response.unwrap();
         assert_eq!((response.text.as_str(), response.peer), ("word ", node.peer));

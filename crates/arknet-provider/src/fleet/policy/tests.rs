@@ -576,6 +576,8 @@ impl World {
             }
         }
         self.place.insert(of.clone(), Place::Out);
+        // It may be loaded again at once, and the owner has not asked for it since then.
+        self.owners.remove(of);
         self.policy.failed(self.now, of, "words", &retried)
     }
 
