@@ -276,7 +276,7 @@ pub(crate) struct PermissionFlags {
     /// It may use all models
     #[arg(long)]
     pub(crate) all_models: bool,
-    /// It may ask these models [default]
+    /// It may ask these models (the default)
     #[arg(long, conflicts_with = "no_inference")]
     pub(crate) inference: bool,
     /// It may not ask models
@@ -285,7 +285,7 @@ pub(crate) struct PermissionFlags {
     /// It may fetch the files of these models
     #[arg(long, conflicts_with = "no_pull")]
     pub(crate) can_pull: bool,
-    /// It may not fetch files [default]
+    /// It may not fetch files (the default)
     #[arg(long)]
     pub(crate) no_pull: bool,
     /// Requests at once [default: 1]

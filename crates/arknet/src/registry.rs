@@ -47,11 +47,11 @@ pub(crate) enum RegistryCommand {
 /// Which registry.
 #[derive(Args)]
 pub(crate) struct Place {
-    /// The registry: https://HOST or https://HOST:PORT [default: registry in [grid]]
+    /// The registry: https://HOST or https://HOST:PORT [default: grid.registry]
     #[arg(long)]
     url: Option<String>,
-    /// The certificate it must have, or one that has signed it, in PEM [default: registry_ca in
-    /// [grid], else any of a public authority]
+    /// The certificate it must have, or one that has signed it, in PEM [default:
+    /// grid.registry_ca, else any of a public authority]
     #[arg(long)]
     ca: Option<PathBuf>,
 }
