@@ -74,10 +74,9 @@ async fn a_private_offer_reaches_friends_alone_whoever_dials_and_is_not_passed_o
 #[tokio::test(flavor = "multi_thread")]
 async fn who_dials_tells_its_friend_what_it_offers_to_it() {
     let (friend, _inbound) = started(options(2, &[TCP])).await;
-    let mut serving = options(1, &[TCP]);
-    serving.seeds = seeds(&friend);
-    let (serving, _serving_inbound) = arknet_mesh::start(serving).unwrap();
+    let (serving, _serving_inbound) = arknet_mesh::start(options(1, &[TCP])).unwrap();
     serving.offer_to_each(Arc::new(tells(&serving, 1, &[friend.peer()])));
+    serving.connect(friend.peer(), &friend.listen_addresses()).await.unwrap();
     within(5, hears(&friend, serving.peer(), 0)).await;
     assert_eq!(models(&friend, &serving.peer()), [format!("for/{}", friend.peer())]);
     for mesh in [serving, friend] {

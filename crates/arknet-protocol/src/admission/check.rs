@@ -18,7 +18,7 @@ impl CheckedRequest {
     /// Checks all that the request itself shows: network, audience, freshness, delegation, scope,
     /// parameters, signatures. `from` is the peer the transport has authenticated; `is_known` says
     /// of a delegation digest whether its signature was verified before
-    /// ([`Admission::knows_delegation`]).
+    /// ([`crate::Admission::knows_delegation`]).
     pub fn check(
         request: Request,
         from: PublicKey,

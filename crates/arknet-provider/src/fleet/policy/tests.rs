@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use proptest::prelude::*;
 
@@ -409,8 +409,6 @@ struct World {
     running: BTreeMap<u64, ModelName>,
     answered: HashSet<u64>,
     next_id: u64,
-    /// Models the owner has asked for since they came into memory.
-    owners: BTreeSet<ModelName>,
 }
 
 impl World {
@@ -427,8 +425,7 @@ impl World {
         let place = bytes.keys().map(|of| (of.clone(), Place::Out)).collect();
         let (waiting, running) = (BTreeMap::new(), BTreeMap::new());
         let (now, answered, next_id) = (Duration::ZERO, HashSet::new(), 0);
-        let owners = BTreeSet::new();
-        Self { policy, now, max, bytes, place, waiting, running, answered, next_id, owners }
+        Self { policy, now, max, bytes, place, waiting, running, answered, next_id }
     }
 
     fn at(&self, place: Place) -> Vec<ModelName> {
@@ -475,18 +472,6 @@ impl World {
         }
     }
 
-    /// What others ask for sends nothing away that the owner uses.
-    fn spares_the_owner(&self, event: Event, actions: &[Action]) {
-        if !matches!(event, Event::Ask { wish: Wish::Guest, .. }) {
-            return;
-        }
-        for action in actions {
-            if let Action::Unload(of) = action {
-                assert!(!self.owners.contains(of), "{of} went for a guest");
-            }
-        }
-    }
-
     /// What was due anyway is done, so that the next actions are those of the next event.
     fn come_due(&mut self) {
         loop {
@@ -512,9 +497,6 @@ impl World {
                 let (id, of) = (self.next_id, self.pick(model));
                 self.next_id += 1;
                 self.waiting.insert(id, (of.clone(), wish.is_request()));
-                if wish != Wish::Guest {
-                    self.owners.insert(of.clone());
-                }
                 self.policy.ask(now, &of, id, keep, wish)
             }
             Event::Loaded { is_well } => {
@@ -553,11 +535,7 @@ impl World {
                 self.policy.pin(now, &self.pick(model), is_pinned).unwrap_or_default()
             }
         };
-        self.spares_the_owner(event, &actions);
         self.act(actions);
-        let (place, waiting) = (&self.place, &self.waiting);
-        self.owners
-            .retain(|of| place[of] != Place::Out || waiting.values().any(|(model, _)| model == of));
     }
 
     fn crash(&mut self, of: &ModelName, is_retried: bool) -> Vec<Action> {
@@ -576,8 +554,6 @@ impl World {
             }
         }
         self.place.insert(of.clone(), Place::Out);
-        // It may be loaded again at once, and the owner has not asked for it since then.
-        self.owners.remove(of);
         self.policy.failed(self.now, of, "words", &retried)
     }
 
