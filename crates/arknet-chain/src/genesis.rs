@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use arknet_types::{Address, Atoms, NetworkId, PublicKey, Timestamp};
 use borsh::BorshSerialize;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Changes, Hash, Key, Param, ParamError, Params, StateView, Validator, ValidatorSet, governance,
@@ -64,7 +64,7 @@ pub enum GenesisError {
     Weight,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
     network: NetworkId,
@@ -72,17 +72,17 @@ struct Document {
     #[serde(default)]
     params: BTreeMap<String, u64>,
     validators: Vec<DocumentValidator>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     danger_allocations: BTreeMap<String, String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct DocumentValidator {
     operator: String,
     key: String,
     weight: u64,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     danger_stake: Option<String>,
 }
 
@@ -124,6 +124,32 @@ impl Genesis {
             allocations,
         };
         genesis.state().map(|_| genesis)
+    }
+
+    /// The document, from which [`Genesis::parse`] makes the same.
+    ///
+    /// # Panics
+    /// Never: it is text and numbers.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let atoms = |amount: &Atoms| amount.0.to_string();
+        let validator = |v: &GenesisValidator| DocumentValidator {
+            operator: v.operator.to_string(),
+            key: hex::encode(v.key.0),
+            weight: v.weight,
+            danger_stake: (v.stake > Atoms::ZERO).then(|| atoms(&v.stake)),
+        };
+        let params =
+            Param::ALL.iter().map(|param| (param.name().to_owned(), self.params.of(*param)));
+        let allocations = self.allocations.iter();
+        let document = Document {
+            network: self.network.clone(),
+            time_ms: self.time.0,
+            params: params.collect(),
+            validators: self.validators.iter().map(validator).collect(),
+            danger_allocations: allocations.map(|(to, of)| (to.to_string(), atoms(of))).collect(),
+        };
+        serde_json::to_string_pretty(&document).expect("text and numbers")
     }
 
     /// The document's name, which is the parent of the first block.

@@ -4,6 +4,7 @@ use std::io;
 
 use arknet_types::{Address, Atoms, ModelDigest, Timestamp, decode_list, decode_text};
 use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Failure, Hash, Key, Node, Param, Params, Role, Stake, StateView,
@@ -81,7 +82,10 @@ pub struct Version {
 }
 
 /// How somebody votes.
-#[derive(BorshDeserialize, BorshSerialize, Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(
+    BorshDeserialize, BorshSerialize, Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize,
+)]
+#[serde(rename_all = "snake_case")]
 pub enum Choice {
     /// For it.
     Yes,

@@ -137,7 +137,8 @@ impl Key {
     }
 
     /// All stakes of an account, as a range of keys.
-    pub(crate) fn stakes(owner: &Address) -> (Vec<u8>, Vec<u8>) {
+    #[must_use]
+    pub fn stakes(owner: &Address) -> (Vec<u8>, Vec<u8>) {
         let mut from = vec![STAKE];
         from.extend(owner.0);
         let mut below = from.clone();
@@ -148,9 +149,51 @@ impl Key {
 
     /// The node that a stake's key is about.
     pub(crate) fn node_of_stake(key: &[u8]) -> Option<Self> {
+        Self::stake_of(key).map(|(role, operator)| Self::Node(role, operator))
+    }
+
+    /// All withdrawals of an account that are on their way, as a range of keys.
+    #[must_use]
+    pub fn unbondings(owner: &Address) -> (Vec<u8>, Vec<u8>) {
+        let mut from = vec![UNBONDING];
+        from.extend(owner.0);
+        let mut below = from.clone();
+        // Withdrawals are counted from one; nobody comes to the last number there is.
+        below.extend([u8::MAX; 9]);
+        (from, below)
+    }
+
+    /// All proposals, the first one first, as a range of keys.
+    #[must_use]
+    pub fn proposals() -> (Vec<u8>, Vec<u8>) {
+        (vec![PROPOSAL], vec![PROPOSAL_BODY])
+    }
+
+    /// All models, by digest, as a range of keys.
+    #[must_use]
+    pub fn models() -> (Vec<u8>, Vec<u8>) {
+        (vec![MODEL], vec![TEE])
+    }
+
+    /// The channel that a state key is about, if it is about one.
+    #[must_use]
+    pub fn channel_of(key: &[u8]) -> Option<Hash> {
+        Some(Hash(key.strip_prefix(&[CHANNEL])?.try_into().ok()?))
+    }
+
+    /// The role and the node that the state key of a stake is about.
+    #[must_use]
+    pub fn stake_of(key: &[u8]) -> Option<(Role, Address)> {
         let (role, operator) = key.strip_prefix(&[STAKE])?.get(20..)?.split_first()?;
         let role = arknet_types::decode(&[*role]).ok()?;
-        Some(Self::Node(role, Address(operator.try_into().ok()?)))
+        Some((role, Address(operator.try_into().ok()?)))
+    }
+
+    /// The number at the end of the state key of a withdrawal.
+    #[must_use]
+    pub fn unbonding_of(key: &[u8]) -> Option<u64> {
+        let number = key.strip_prefix(&[UNBONDING])?.get(20..)?;
+        Some(u64::from_be_bytes(number.try_into().ok()?))
     }
 
     /// Everything due up to `now`, as a range of keys.

@@ -32,6 +32,7 @@ mod params;
 mod payments;
 mod quota;
 mod records;
+pub mod rpc;
 mod signing;
 mod stake;
 mod transaction;
@@ -51,7 +52,7 @@ pub use genesis::{Genesis, GenesisError, GenesisValidator};
 pub use governance::{
     Ballot, Choice, Decision, Effect, Proposal, ProposalBody, StakeHistory, Version,
 };
-pub use hash::{Hash, Purpose};
+pub use hash::{Hash, NotAHash, Purpose};
 pub use keys::Key;
 pub use light::{LightBlock, LightClient, LightError};
 pub use mempool::{Best, Mempool, Rejected};

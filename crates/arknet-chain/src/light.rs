@@ -1,16 +1,17 @@
 //! What somebody needs who wants to know what the ledger says and trusts no one who tells it: the
 //! headers, by certificates of sets that follow from one another, and proofs against them.
 
-use arknet_types::{NetworkId, Timestamp};
-use borsh::BorshDeserialize;
+use arknet_types::{DecodeError, NetworkId, Timestamp};
+use borsh::{BorshDeserialize, BorshSerialize};
 
 use crate::{
     CertificateError, CommitCertificate, Genesis, GenesisError, Hash, Header, Key, Proof,
-    ProofError, ValidatorSet, limits::LIGHT_TRUST_MS_MAX,
+    ProofError, ValidatorSet,
+    limits::{LIGHT_BLOCK_BYTES_MAX, LIGHT_TRUST_MS_MAX},
 };
 
 /// A header with everything that shows it is the chain's.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(BorshDeserialize, BorshSerialize, Clone, Debug, Eq, PartialEq)]
 pub struct LightBlock {
     /// The header.
     pub header: Header,
@@ -20,6 +21,16 @@ pub struct LightBlock {
     pub validators: ValidatorSet,
     /// The set that votes on the next.
     pub next_validators: ValidatorSet,
+}
+
+impl LightBlock {
+    /// Reads one that a stranger sent.
+    pub fn parse(bytes: &[u8]) -> Result<Self, DecodeError> {
+        if bytes.len() > LIGHT_BLOCK_BYTES_MAX {
+            return Err(DecodeError::TooLarge { max: LIGHT_BLOCK_BYTES_MAX, found: bytes.len() });
+        }
+        arknet_types::decode(bytes)
+    }
 }
 
 /// Why a header is not taken.

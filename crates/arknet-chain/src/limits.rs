@@ -68,6 +68,8 @@ pub const REPLACEMENT_PERCENT_MIN: u64 = 110;
 /// Age of what a light client knows at which it takes nothing new: those who signed it answer for
 /// it with their stake for longer.
 pub const LIGHT_TRUST_MS_MAX: u64 = 7 * 24 * 3_600_000;
+/// Bytes of a header with its certificate and two sets of validators.
+pub const LIGHT_BLOCK_BYTES_MAX: usize = 64 * 1024;
 /// Shares of a pool: money times shares fits a number. A pool that lost nearly all takes none in.
 pub const SHARES_MAX: u128 = 100_000_000_000_000_000_000;
 /// Part of a pool, in millionths, that one slash takes at most.

@@ -2,6 +2,7 @@
 
 use arknet_types::{Address, Atoms, ModelDigest, PublicKey, Timestamp};
 use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Failure, Hash,
@@ -57,9 +58,21 @@ pub struct Account {
 
 /// What a node is staked for.
 #[derive(
-    BorshDeserialize, BorshSerialize, Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd,
+    BorshDeserialize,
+    BorshSerialize,
+    Clone,
+    Copy,
+    Debug,
+    Deserialize,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd,
+    Serialize,
 )]
 #[borsh(use_discriminant = true)]
+#[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Role {
     /// Votes on blocks.
@@ -215,6 +228,12 @@ pub struct Stake {
 }
 
 impl Stake {
+    /// What it has earned at its node and not fetched yet.
+    #[must_use]
+    pub fn earned(&self, node: &Node) -> Atoms {
+        { *self }.fetch(&mut node.clone()).unwrap_or_default()
+    }
+
     /// Takes from the node what this has earned.
     pub(crate) fn fetch(&mut self, node: &mut Node) -> Result<Atoms, Failure> {
         let since = node.reward_index.checked_sub(self.reward_index).ok_or(Failure::Overflow)?;

@@ -6,6 +6,7 @@ use base64::{
 };
 use borsh::{BorshDeserialize, BorshSerialize};
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -186,8 +187,21 @@ impl FromStr for PublicKey {
     }
 }
 
-/// A wallet's account on the ledger.
-#[derive(BorshDeserialize, BorshSerialize, Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+/// A wallet's account on the ledger, in text `0x` and 40 hex digits.
+#[derive(
+    BorshDeserialize,
+    BorshSerialize,
+    Clone,
+    Copy,
+    Deserialize,
+    Eq,
+    Hash,
+    Ord,
+    PartialEq,
+    PartialOrd,
+    Serialize,
+)]
+#[serde(try_from = "String", into = "String")]
 pub struct Address(pub [u8; 20]);
 
 impl fmt::Display for Address {
@@ -210,6 +224,20 @@ impl FromStr for Address {
         let digits = text.strip_prefix("0x").ok_or(KeyError::Address)?;
         hex::decode_to_slice(digits, &mut bytes).map_err(|_| KeyError::Address)?;
         Ok(Self(bytes))
+    }
+}
+
+impl TryFrom<String> for Address {
+    type Error = KeyError;
+
+    fn try_from(text: String) -> Result<Self, KeyError> {
+        text.parse()
+    }
+}
+
+impl From<Address> for String {
+    fn from(address: Address) -> Self {
+        address.to_string()
     }
 }
 

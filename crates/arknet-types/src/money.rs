@@ -1,8 +1,10 @@
-use std::fmt;
+use std::{fmt, num::ParseIntError};
 
 use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
 
-/// An amount of money: 1 ARK is 10^9 atoms. Arithmetic is checked; there is no way to overflow.
+/// An amount of money: 1 ARK is 10^9 atoms. Arithmetic is checked; there is no way to overflow. In
+/// JSON it is a text of digits, for numbers there are not exact beyond 2^53.
 #[derive(
     BorshDeserialize,
     BorshSerialize,
@@ -10,12 +12,15 @@ use borsh::{BorshDeserialize, BorshSerialize};
     Copy,
     Debug,
     Default,
+    Deserialize,
     Eq,
     Hash,
     Ord,
     PartialEq,
     PartialOrd,
+    Serialize,
 )]
+#[serde(try_from = "String", into = "String")]
 pub struct Atoms(pub u64);
 
 impl Atoms {
@@ -44,6 +49,20 @@ impl Atoms {
     }
 }
 
+impl TryFrom<String> for Atoms {
+    type Error = ParseIntError;
+
+    fn try_from(text: String) -> Result<Self, ParseIntError> {
+        text.parse().map(Self)
+    }
+}
+
+impl From<Atoms> for String {
+    fn from(atoms: Atoms) -> Self {
+        atoms.0.to_string()
+    }
+}
+
 impl fmt::Display for Atoms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} atoms", self.0)
@@ -53,6 +72,16 @@ impl fmt::Display for Atoms {
 #[cfg(test)]
 mod tests {
     use super::Atoms;
+
+    #[test]
+    fn in_json_an_amount_is_a_text_of_digits() {
+        let text = serde_json::to_string(&Atoms(u64::MAX)).unwrap();
+        assert_eq!(text, "\"18446744073709551615\"");
+        assert_eq!(serde_json::from_str::<Atoms>(&text).unwrap(), Atoms(u64::MAX));
+        for bad in ["1", "\"\"", "\"-1\"", "\"1.5\"", "\"18446744073709551616\""] {
+            assert!(serde_json::from_str::<Atoms>(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn a_price_is_rounded_up_and_never_wraps() {

@@ -76,3 +76,15 @@ fn what_is_no_genesis_is_refused() {
     ));
     assert!(matches!(Genesis::parse("{"), Err(GenesisError::Malformed(_))));
 }
+
+#[test]
+fn a_document_that_is_written_is_the_one_that_was_read() {
+    let genesis = Genesis::parse(&document(|d| {
+        d["validators"][0]["danger_stake"] = "7".into();
+        d["danger_allocations"] = serde_json::json!({
+            "0x00000000000000000000000000000000000000aa": "18446744073",
+        });
+    }));
+    let genesis = genesis.unwrap();
+    assert_eq!(Genesis::parse(&genesis.to_json()).unwrap(), genesis);
+}
