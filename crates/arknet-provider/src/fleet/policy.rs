@@ -126,7 +126,7 @@ struct Model {
     memory_bytes: u64,
     slots: u16,
     is_pinned: bool,
-    /// The owner has asked for it since it was loaded.
+    /// The owner has asked for it since it was loaded; a crash in between does not count.
     is_owners: bool,
     is_removed: bool,
     place: Place,
@@ -157,11 +157,14 @@ impl Model {
         self.is_pinned || self.is_owners
     }
 
+    /// Whether the owner waits for it, or wants it always.
+    fn is_awaited_by_owner(&self) -> bool {
+        self.is_pinned || self.waiting.iter().any(|waiting| waiting.wish != Wish::Guest)
+    }
+
     /// Whether it is wanted for others alone.
     fn is_for_guests(&self) -> bool {
-        !self.is_the_owners()
-            && !self.waiting.is_empty()
-            && self.waiting.iter().all(|waiting| waiting.wish == Wish::Guest)
+        !self.waiting.is_empty() && !self.is_awaited_by_owner()
     }
 
     fn is_idle(&self) -> bool {
@@ -358,11 +361,13 @@ impl Policy {
         }
         // What was in memory comes back by itself, unless that is the trouble.
         let is_wanted = !(is_looping || was_loading || model.is_dismissed);
+        let was_owners = model.is_owners;
         self.out(now, name);
         if let Some(model) = self.models.get_mut(name)
             && is_wanted
         {
             model.wanted_since = Some(now);
+            model.is_owners |= was_owners;
         }
         actions.extend(self.settle(now));
         actions
@@ -480,7 +485,7 @@ impl Policy {
         let others = self.models.iter().filter(|(other, model)| {
             *other != name
                 && model.is_the_owners()
-                && (model.is_pinned || model.place != Place::Out)
+                && (model.is_pinned || model.place != Place::Out || model.wanted_since.is_some())
         });
         let owners = others.map(|(_, model)| model.memory_bytes).sum::<u64>();
         let taken = owners.max(self.options.memory_bytes_reserved);
@@ -503,7 +508,7 @@ impl Policy {
         {
             return Err(looping("", left));
         }
-        let is_new = model.place == Place::Out && !model.is_the_owners();
+        let is_new = model.place == Place::Out && !model.is_awaited_by_owner();
         if wish == Wish::Guest && is_new && model.memory_bytes > self.room_for_guests(name) {
             return Err(kept_for_owner());
         }
@@ -604,7 +609,8 @@ impl Policy {
                 self.models.get_mut(&name).expect("one of ours").place = Place::Loading;
                 actions.push(Action::Load(name));
             } else if self.models[&name].is_mere_wish() {
-                self.models.get_mut(&name).expect("one of ours").wanted_since = None;
+                let model = self.models.get_mut(&name).expect("one of ours");
+                (model.wanted_since, model.is_owners) = (None, false);
             } else if is_first_blocked {
                 is_first_blocked = false;
                 let is_impatient = since.saturating_add(self.options.patience) <= now;

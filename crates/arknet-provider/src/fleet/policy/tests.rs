@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use proptest::prelude::*;
 
@@ -327,6 +327,22 @@ fn what_the_owner_uses_does_not_go_for_others() {
 }
 
 #[test]
+fn what_the_owner_uses_is_still_the_owners_when_it_comes_back_from_a_crash() {
+    let mut policy = with(10, &[("a", 6)]);
+    policy.add(SECOND, name("b"), model(6)).unwrap();
+    assert_eq!(policy.failed(10 * SECOND, &name("a"), "words", &[]), [load("a")]);
+    let while_it_loads = refusal(&policy.ask(10 * SECOND, &name("b"), 1, None, Wish::Guest));
+    assert_eq!(while_it_loads.code, RefusalCode::Busy);
+    policy.loaded(11 * SECOND, &name("a"), 2);
+    let once_it_is_back = refusal(&policy.ask(12 * SECOND, &name("b"), 2, None, Wish::Guest));
+    assert_eq!(once_it_is_back.code, RefusalCode::Busy);
+    // Gone by itself it is nobody's.
+    assert_eq!(policy.tick(400 * SECOND), [unload("a")]);
+    policy.unloaded(400 * SECOND, &name("a"));
+    assert_eq!(policy.ask(401 * SECOND, &name("b"), 3, None, Wish::Guest), [load("b")]);
+}
+
+#[test]
 fn what_is_reserved_is_for_the_owner_alone() {
     let mut policy = policy(10);
     policy.options.memory_bytes_reserved = 6;
@@ -405,10 +421,12 @@ struct World {
     max: u64,
     bytes: BTreeMap<ModelName, u64>,
     place: BTreeMap<ModelName, Place>,
-    waiting: BTreeMap<u64, (ModelName, bool)>,
-    running: BTreeMap<u64, ModelName>,
+    waiting: BTreeMap<u64, (ModelName, Wish)>,
+    running: BTreeMap<u64, (ModelName, Wish)>,
     answered: HashSet<u64>,
     next_id: u64,
+    /// Models the owner has asked for since they came into memory.
+    owners: BTreeSet<ModelName>,
 }
 
 impl World {
@@ -425,7 +443,8 @@ impl World {
         let place = bytes.keys().map(|of| (of.clone(), Place::Out)).collect();
         let (waiting, running) = (BTreeMap::new(), BTreeMap::new());
         let (now, answered, next_id) = (Duration::ZERO, HashSet::new(), 0);
-        Self { policy, now, max, bytes, place, waiting, running, answered, next_id }
+        let owners = BTreeSet::new();
+        Self { policy, now, max, bytes, place, waiting, running, answered, next_id, owners }
     }
 
     fn at(&self, place: Place) -> Vec<ModelName> {
@@ -445,15 +464,15 @@ impl World {
                     assert_eq!(before, Some(Place::Out), "loaded once");
                 }
                 Action::Unload(of) => {
-                    assert!(!self.running.values().any(|model| *model == of), "it has work");
+                    assert!(!self.running.values().any(|(model, _)| *model == of), "it has work");
                     let before = self.place.insert(of, Place::Leaving);
                     assert_eq!(before, Some(Place::In));
                 }
                 Action::Run(id) => {
-                    let (of, is_request) = self.waiting.remove(&id).expect("asked and waiting");
+                    let (of, wish) = self.waiting.remove(&id).expect("asked and waiting");
                     assert_eq!(self.place[&of], Place::In);
-                    if is_request {
-                        self.running.insert(id, of);
+                    if wish.is_request() {
+                        self.running.insert(id, (of, wish));
                     } else {
                         assert!(self.answered.insert(id));
                     }
@@ -469,6 +488,29 @@ impl World {
         }
         for (of, place) in &self.place {
             assert_eq!(self.policy.place(of), Some(*place));
+        }
+    }
+
+    /// The owner uses no more what is gone, unless he waits for it.
+    fn forget_what_went(&mut self) {
+        let (place, waiting) = (&self.place, &self.waiting);
+        let awaits = |of: &ModelName| waiting.values().any(|(m, w)| m == of && *w != Wish::Guest);
+        self.owners.retain(|of| place[of] != Place::Out || awaits(of));
+    }
+
+    /// What others ask for sends nothing away that the owner uses.
+    fn spares_the_owner(&self, event: Event, actions: &[Action]) {
+        let Event::Ask { model, wish: Wish::Guest, .. } = event else {
+            return;
+        };
+        if self.policy.models[&self.pick(model)].is_pinned {
+            // The owner wants it always, whoever asks.
+            return;
+        }
+        for action in actions {
+            if let Action::Unload(of) = action {
+                assert!(!self.owners.contains(of), "{of} went for a guest");
+            }
         }
     }
 
@@ -496,8 +538,14 @@ impl World {
                 };
                 let (id, of) = (self.next_id, self.pick(model));
                 self.next_id += 1;
-                self.waiting.insert(id, (of.clone(), wish.is_request()));
-                self.policy.ask(now, &of, id, keep, wish)
+                self.waiting.insert(id, (of.clone(), wish));
+                let actions = self.policy.ask(now, &of, id, keep, wish);
+                let is_refused =
+                    actions.iter().any(|a| matches!(a, Action::Refuse(of, _) if *of == id));
+                if wish != Wish::Guest && !is_refused {
+                    self.owners.insert(of);
+                }
+                actions
             }
             Event::Loaded { is_well } => {
                 let Some(of) = self.at(Place::Loading).pop() else { return };
@@ -506,12 +554,15 @@ impl World {
                     self.policy.loaded(now, &of, 2)
                 } else {
                     self.place.insert(of.clone(), Place::Out);
+                    // Whoever waits for it is refused.
+                    self.owners.remove(&of);
                     self.policy.failed(now, &of, "words", &[])
                 }
             }
             Event::Gone => {
                 let Some(of) = self.at(Place::Leaving).pop() else { return };
                 self.place.insert(of.clone(), Place::Out);
+                self.forget_what_went();
                 self.policy.unloaded(now, &of)
             }
             Event::Crash { model, is_retried } => self.crash(&self.pick(model), is_retried),
@@ -530,12 +581,17 @@ impl World {
                 self.now += Duration::from_millis(millis.into());
                 self.policy.tick(self.now)
             }
-            Event::Dismiss { model } => self.policy.dismiss(now, &self.pick(model)).unwrap(),
+            Event::Dismiss { model } => {
+                self.owners.remove(&self.pick(model));
+                self.policy.dismiss(now, &self.pick(model)).unwrap()
+            }
             Event::Pin { model, is_pinned } => {
                 self.policy.pin(now, &self.pick(model), is_pinned).unwrap_or_default()
             }
         };
+        self.spares_the_owner(event, &actions);
         self.act(actions);
+        self.forget_what_went();
     }
 
     fn crash(&mut self, of: &ModelName, is_retried: bool) -> Vec<Action> {
@@ -543,12 +599,12 @@ impl World {
             return vec![];
         }
         let (gone, stay): (BTreeMap<_, _>, _) =
-            std::mem::take(&mut self.running).into_iter().partition(|(_, model)| model == of);
+            std::mem::take(&mut self.running).into_iter().partition(|(_, (model, _))| model == of);
         self.running = stay;
         let retried: Vec<u64> = if is_retried { gone.keys().copied().collect() } else { vec![] };
-        for (id, of) in gone {
+        for (id, asked) in gone {
             if is_retried {
-                self.waiting.insert(id, (of, true));
+                self.waiting.insert(id, asked);
             } else {
                 self.answered.insert(id);
             }
