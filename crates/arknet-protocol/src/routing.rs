@@ -13,7 +13,7 @@ use crate::{
 
 /// Weight of the newest measurement in the moving average, in percent.
 const NEWEST_PERCENT: u64 = 25;
-/// Waits to the first token that differ by less than this count as equal, in milliseconds.
+/// Waits for the first token that are longer than the shortest by no more than this count as equal.
 const SAME_MS: u64 = 50;
 /// After so long a measured wait says nothing any more: the peer is tried again.
 const STALE_MS: u64 = 600_000;
@@ -33,6 +33,8 @@ struct Measured {
     measured_at: Timestamp,
     /// Requests of ours running there now.
     in_flight: u32,
+    /// Which of all requests was the last that went there.
+    turn: u64,
     /// Failures since the last success.
     failures: u32,
     avoided_until: Timestamp,
@@ -61,10 +63,12 @@ pub struct Choice {
 }
 
 /// Picks peers from offers, prices and what was measured. Free before busy, then cheaper, then of
-/// better conduct, then less loaded, then quicker; equals are spread by the salt.
+/// better conduct, then less loaded, then quicker; equals take turns, in an order that the salt says.
 #[derive(Debug, Default)]
 pub struct Router {
     measured: BTreeMap<PublicKey, Measured>,
+    /// Requests sent.
+    turns: u64,
     reputation: Reputation,
 }
 
@@ -96,10 +100,10 @@ impl Router {
         now: Timestamp,
         salt: u64,
     ) -> Option<Choice> {
-        let (offer, offered) = offers
+        let candidates: Vec<_> = offers
             .serving(model, needs, now)
             .filter(|(offer, _)| !tried.contains(&offer.body.peer))
-            .min_by_key(|(offer, offered)| {
+            .map(|(offer, offered)| {
                 let measured = self.measured.get(&offer.body.peer).cloned().unwrap_or_default();
                 // Our own requests may or may not be in the count the peer last announced: the
                 // larger of the two is what is surely taken.
@@ -108,15 +112,19 @@ impl Router {
                 let full = taken >= u32::from(offered.slots_total) || measured.busy_until > now;
                 let price = offered.input_price.0.saturating_add(offered.output_price.0);
                 let load = u64::from(taken) * 100 / u64::from(offered.slots_total.max(1));
-                (
-                    measured.avoided_until > now,
-                    full,
-                    price,
-                    self.reputation.step(&offer.body.peer, now),
-                    load,
-                    measured.wait_ms(now) / SAME_MS,
-                    spread(&offer.body.peer, salt),
-                )
+                let step = self.reputation.step(&offer.body.peer, now);
+                let rank = (measured.avoided_until > now, full, price, step, load);
+                (rank, measured.wait_ms(now), offer, offered)
+            })
+            .collect();
+        let best = candidates.iter().map(|(rank, ..)| rank).min()?;
+        let equals = candidates.iter().filter(|(rank, ..)| rank == best);
+        let quickest = equals.clone().map(|(_, wait_ms, ..)| *wait_ms).min()?;
+        let (.., offer, offered) = equals
+            .filter(|(_, wait_ms, ..)| *wait_ms <= quickest.saturating_add(SAME_MS))
+            .min_by_key(|(.., offer, _)| {
+                let turn = self.measured.get(&offer.body.peer).map_or(0, |measured| measured.turn);
+                (turn, spread(&offer.body.peer, salt))
             })?;
         Some(Choice {
             peer: offer.body.peer,
@@ -131,7 +139,10 @@ impl Router {
         if self.measured.len() >= OFFERS_MAX && !self.measured.contains_key(&peer) {
             self.measured.retain(|_, m| m.in_flight > 0);
         }
-        self.measured.entry(peer).or_default().in_flight += 1;
+        self.turns += 1;
+        let measured = self.measured.entry(peer).or_default();
+        measured.in_flight += 1;
+        measured.turn = self.turns;
     }
 
     /// The first token came after `ms`.
@@ -327,6 +338,22 @@ mod tests {
                 assert!(count.abs_diff(even) * 10 < even, "{counts:?}");
             }
         }
+    }
+
+    #[test]
+    fn equals_take_turns_whatever_lies_between_their_waits() {
+        let offers = table(&[(4, 4, 0), (4, 4, 0)]);
+        let mut router = Router::new();
+        let mut counts = [0_u32; 2];
+        for salt in 0..100 {
+            let choice = router.choose(&offers, (&model(), NEEDS), &[], NOW, salt).unwrap();
+            let number = choice.peer.0[0];
+            counts[usize::from(number - 1)] += 1;
+            router.on_sent(choice.peer);
+            router.on_first_token(&choice.peer, 20 + 40 * u64::from(number), NOW);
+            router.on_ended(&choice.peer);
+        }
+        assert_eq!(counts, [50, 50]);
     }
 
     #[test]

@@ -89,10 +89,16 @@ pub(crate) fn document() -> Value {
 fn rejected() -> Vec<Value> {
     let signed = |body: EntryBody| RegistryEntry::sign(body, &samples::peer());
     let good = serde_json::to_value(signed(entry())).unwrap();
+    // In the text, for the order of a `Value`'s fields depends on what else is built.
     let with = |field: &str, value: Value| {
-        let mut changed = good.clone();
-        changed[field] = value;
-        changed.to_string()
+        let text = serde_json::to_string(&signed(entry())).unwrap();
+        let Some(old) = good.get(field) else {
+            let fields = text.strip_suffix('}').unwrap();
+            return format!("{fields},\"{field}\":{value}}}");
+        };
+        let [old, new] = [old, &value].map(|value| format!("\"{field}\":{value}"));
+        assert_eq!(text.matches(&old).count(), 1);
+        text.replace(&old, &new)
     };
     let later = samples::NOW.plus_ms(CLOCK_SKEW_MS_MAX + 1);
     let future = EntryBody { issued_at: later, expires_at: later.plus_ms(1), ..entry() };

@@ -148,9 +148,7 @@ fn load_spreads_over_both(grid: &Neighbourhood) {
     let first = peers.iter().filter(|peer| *peer == grid.ark(1).peer()).count();
     let fifth = peers.iter().filter(|peer| *peer == grid.ark(5).peer()).count();
     assert_eq!(first + fifth, COUNT);
-    // Beside the load the router goes by what it has measured, and other work on this machine makes
-    // one of two equals look slower.
-    let most = COUNT / 2 + COUNT / 5;
+    let most = COUNT / 2 + COUNT / 20;
     assert!(first <= most && fifth <= most, "{first} and {fifth} of {COUNT}");
 }
 
