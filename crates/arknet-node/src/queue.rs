@@ -6,12 +6,19 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use arknet_protocol::{Asker, Placement, Preempt, SlotQueue, Ticket};
 use arknet_types::{Refusal, RefusalCode};
-use tokio::sync::{oneshot, watch};
+use tokio::{
+    sync::{oneshot, watch},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
+
+/// How long a peer's request waits for a slot: its node may know another that is free.
+const PEER_WAIT_MS_MAX: u64 = 60_000;
 
 /// The queue before one model.
 #[derive(Clone)]
@@ -74,7 +81,9 @@ impl ModelQueue {
         self.shared.lock().slots.waiting()
     }
 
-    /// Waits for a slot, or refuses as busy. Dropping the future gives the place up.
+    /// Waits for a slot, or refuses as busy: a peer also when its turn does not come in
+    /// [`PEER_WAIT_MS_MAX`], for the owner may ask without end, and another node may be free. Dropping
+    /// the future gives the place up.
     pub(crate) async fn acquire(&self, asker: Asker) -> Result<Permit, Refusal> {
         let ticket = self.shared.next_ticket.fetch_add(1, Ordering::Relaxed);
         let turn = {
@@ -100,8 +109,15 @@ impl ModelQueue {
             }
         };
         let place = Place { shared: &self.shared, asker, ticket };
-        let permit = turn.await;
+        let permit = match asker {
+            Asker::Local => Ok(turn.await),
+            Asker::Peer(_) => timeout(Duration::from_millis(PEER_WAIT_MS_MAX), turn).await,
+        };
         drop(place);
+        let Ok(permit) = permit else {
+            let refusal = Refusal::new(RefusalCode::Busy, "no slot came free in time");
+            return Err(refusal.retry_after_ms(PEER_WAIT_MS_MAX));
+        };
         // The sender lives as long as the queue, which this future keeps alive.
         permit.map_err(|_| Refusal::new(RefusalCode::ShuttingDown, "the queue was closed"))
     }
@@ -188,6 +204,30 @@ mod tests {
         // The permit is already sent when the one who waits goes away.
         drop(second);
         assert_eq!((*free.borrow(), queue.waiting()), (1, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_behind_an_owner_who_asks_without_end_is_told_to_go_elsewhere() {
+        let queue = ModelQueue::new(1, 8, Preempt::Queue);
+        let mut held = queue.acquire(Asker::Local).await.unwrap();
+        let peer = tokio::spawn({
+            let queue = queue.clone();
+            async move { queue.acquire(PEER).await.err() }
+        });
+        let start = tokio::time::Instant::now();
+        while !peer.is_finished() {
+            // The owner's next request waits before this one ends.
+            let (next, ()) = tokio::join!(queue.acquire(Asker::Local), async {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                drop(held);
+            });
+            held = next.unwrap();
+        }
+        assert!(start.elapsed() <= Duration::from_millis(PEER_WAIT_MS_MAX + 1_000));
+        let refusal = peer.await.unwrap().unwrap();
+        assert_eq!(refusal.code, RefusalCode::Busy);
+        assert_eq!(refusal.retry_after_ms, Some(u32::try_from(PEER_WAIT_MS_MAX).unwrap()));
+        assert_eq!(queue.waiting(), 0);
     }
 
     #[tokio::test]

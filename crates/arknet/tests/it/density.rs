@@ -143,7 +143,7 @@ fn five_neighbours_share_all_their_models() {
 }
 
 fn load_spreads_over_both(grid: &Neighbourhood) {
-    const COUNT: usize = 100;
+    const COUNT: usize = 300;
     let peers = answered_by(grid.ark(3).gateway(), u32::try_from(COUNT).unwrap());
     let first = peers.iter().filter(|peer| *peer == grid.ark(1).peer()).count();
     let fifth = peers.iter().filter(|peer| *peer == grid.ark(5).peer()).count();
