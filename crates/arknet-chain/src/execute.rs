@@ -1,6 +1,7 @@
 //! One block applied to the state of its parent.
 
 use arknet_types::{Address, Atoms, NetworkId, Timestamp};
+use borsh::{BorshDeserialize, BorshSerialize};
 
 use crate::{
     Action, CertificateError, Changes, CommitCertificate, Evidence, Failure, Hash, Header,
@@ -39,7 +40,7 @@ pub struct Executed {
 }
 
 /// What became of a transaction in a block.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(BorshDeserialize, BorshSerialize, Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Outcome {
     /// Which transaction.
     pub id: Hash,

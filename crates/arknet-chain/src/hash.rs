@@ -97,6 +97,8 @@ impl Purpose {
     pub const GENESIS: Self = Self("arknet/genesis/1");
     /// An enclave's quote, or what it is checked with.
     pub const QUOTE: Self = Self("arknet/quote/1");
+    /// A part of a snapshot of the state.
+    pub const SNAPSHOT: Self = Self("arknet/snapshot/1");
     /// A state key, which gives its place in the tree.
     pub const STATE_KEY: Self = Self("arknet/state-key/1");
     /// A leaf of the state tree.

@@ -34,6 +34,7 @@ mod quota;
 mod records;
 pub mod rpc;
 mod signing;
+mod snapshot;
 mod stake;
 mod transaction;
 mod tree;
@@ -64,13 +65,14 @@ pub use payments::{ChannelOp, Escrow, EscrowOp};
 pub use quota::FreeQuota;
 pub use records::{Account, Due, Meta, Node, Pool, Role, Settled, Spending, Stake, Unbonding};
 pub use signing::{Claim, which_hold};
+pub use snapshot::{Manifest, Part, PartBuilder, SnapshotError};
 pub use stake::StakeOp;
 pub use transaction::{
     Action, Inapplicable, SignedTransaction, TransactionBody, VerifiedTransaction,
 };
 pub use tree::{Leaf, Proof, ProofError};
 pub use validators::{Attendance, Presence, Validator, ValidatorSet};
-pub use view::{Changes, MemoryState, StateView, prove, read, state_root};
+pub use view::{Changes, MemoryState, StateView, grow, leaf, prove, read, state_root};
 pub use vote::{
     CertificateError, CommitCertificate, CommitSignature, Evidence, Proposed, SignedProposed,
     SignedVote, Vote, VoteKind,

@@ -70,6 +70,10 @@ pub const REPLACEMENT_PERCENT_MIN: u64 = 110;
 pub const LIGHT_TRUST_MS_MAX: u64 = 7 * 24 * 3_600_000;
 /// Bytes of a header with its certificate and two sets of validators.
 pub const LIGHT_BLOCK_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a part of a snapshot.
+pub const SNAPSHOT_PART_BYTES_MAX: usize = 1024 * 1024;
+/// Parts of a snapshot.
+pub const SNAPSHOT_PARTS_MAX: usize = 65_536;
 /// Shares of a pool: money times shares fits a number. A pool that lost nearly all takes none in.
 pub const SHARES_MAX: u128 = 100_000_000_000_000_000_000;
 /// Part of a pool, in millionths, that one slash takes at most.

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use borsh::BorshDeserialize;
 
-use crate::{Hash, Key, Proof, tree};
+use crate::{Hash, Key, Leaf, Proof, tree};
 
 /// The state after some block, as whoever stores it shows it. The state is a map of bytes in order,
 /// and the pages of the tree over it.
@@ -48,6 +48,23 @@ pub fn prove(view: &impl StateView, key: &Key) -> (Option<Vec<u8>>, Proof) {
 #[must_use]
 pub fn state_root(view: &impl StateView) -> Hash {
     tree::update(&|path: &[u8]| view.page(path), Vec::new()).0
+}
+
+/// Where a value stands in the tree over all state: what [`grow`] is given.
+#[must_use]
+pub fn leaf(key: &[u8], value: &[u8]) -> Leaf {
+    Leaf { place: tree::place(key), value: tree::value_hash(value) }
+}
+
+/// The root, and the pages that change, when values are there that the tree of `view` does not know
+/// of: for who has a state without the pages of its tree. Leaves that are neighbours share pages.
+#[must_use]
+pub fn grow(
+    view: &impl StateView,
+    leaves: impl IntoIterator<Item = Leaf>,
+) -> (Hash, BTreeMap<Vec<u8>, Option<Vec<u8>>>) {
+    let leaves = leaves.into_iter().map(|leaf| (leaf.place, Some(leaf.value)));
+    tree::update(&|path: &[u8]| view.page(path), leaves.collect())
 }
 
 /// A state in memory.
