@@ -72,7 +72,7 @@ pub use transaction::{
 };
 pub use tree::{Leaf, Proof, ProofError};
 pub use validators::{Attendance, Presence, Validator, ValidatorSet};
-pub use view::{Changes, MemoryState, StateView, grow, leaf, prove, read, state_root};
+pub use view::{Changes, MemoryState, StateView, grow, leaf, prove, prove_bytes, read, state_root};
 pub use vote::{
     CertificateError, CommitCertificate, CommitSignature, Evidence, Proposed, SignedProposed,
     SignedVote, Vote, VoteKind,

@@ -40,8 +40,13 @@ pub fn read<T: BorshDeserialize>(view: &impl StateView, key: &Key) -> Option<T> 
 /// The bytes of `key`'s value, and the proof that it has it, or that it has none.
 #[must_use]
 pub fn prove(view: &impl StateView, key: &Key) -> (Option<Vec<u8>>, Proof) {
-    let key = key.bytes();
-    (view.value(&key), tree::prove(&|path: &[u8]| view.page(path), &key))
+    prove_bytes(view, &key.bytes())
+}
+
+/// The same for a key that somebody gave as bytes.
+#[must_use]
+pub fn prove_bytes(view: &impl StateView, key: &[u8]) -> (Option<Vec<u8>>, Proof) {
+    (view.value(key), tree::prove(&|path: &[u8]| view.page(path), key))
 }
 
 /// The root over all of the state.

@@ -1,5 +1,9 @@
 //! Every bound of the shell of the ledger, in one place.
 
+use std::time::Duration;
+
+use arknet_chain::limits::TRANSACTION_BYTES_MAX;
+
 /// Bytes of memory for pages of the store, where nothing else is said.
 pub const CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// Old blocks that one commit takes out of the store: turning pruning on must not halt the chain.
@@ -8,3 +12,39 @@ pub const PRUNED_PER_COMMIT_MAX: u64 = 4;
 pub const IMPORT_BATCH_MAX: usize = 50_000;
 /// Leaves of the tree that an import sorts in memory at once.
 pub const IMPORT_LEAVES_MAX: u64 = 2_000_000;
+/// Questions to the driver that wait for it.
+pub const ASKED_MAX: usize = 4_096;
+/// Connections to the RPC at the same time.
+pub const CONNECTIONS_MAX: usize = 512;
+/// Of these, streams of events.
+pub const STREAMS_MAX: usize = 128;
+/// Requests of the RPC that read the store at once.
+pub const READERS_MAX: usize = 8;
+/// How long the head of a request may take to arrive.
+pub const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+/// Bytes of the head of a request.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// How long a request may take, from its head to the head of its answer.
+pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a connection lives: whoever reads slowly or keeps it open comes again.
+pub const CONNECTION_TIME_MAX: Duration = Duration::from_secs(600);
+/// How long running requests may go on at a stop.
+pub const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+/// Bytes of the body of a request: a transaction in hex, and the JSON around it.
+pub const BODY_BYTES_MAX: usize = 2 * TRANSACTION_BYTES_MAX + 1024;
+/// Bytes of a state key that is asked for.
+pub const KEY_BYTES_MAX: usize = 128;
+/// Entries of one page of a list.
+pub const PAGE_MAX: usize = 100;
+/// Withdrawals of an account that are shown: the first ones to be free.
+pub const UNBONDINGS_SHOWN_MAX: usize = 256;
+/// Blocks back from the last one from which a stream of events goes on; who missed more begins anew.
+pub const EVENTS_BACK_MAX: u64 = 10_000;
+/// Time between two signs of life on a stream without blocks.
+pub const STREAM_IDLE_TIME: Duration = Duration::from_secs(15);
+/// Addresses whose requests are counted.
+pub const COUNTED_MAX: usize = 4_096;
+/// Requests of one address in a second, where nothing else is said.
+pub const REQUESTS_PER_S: u32 = 2_000;
+/// Requests of all addresses in a second, where nothing else is said.
+pub const REQUESTS_PER_S_IN_ALL: u32 = 10_000;

@@ -76,6 +76,8 @@ pub enum ErrorCode {
     TooManyStreams,
     /// More bytes than a transaction may have.
     TransactionTooLarge,
+    /// The node cannot read its store.
+    Unavailable,
     /// There is no such block.
     UnknownBlock,
     /// There is no such channel.
@@ -122,45 +124,47 @@ impl ErrorAnswer {
     }
 }
 
-impl From<Rejected> for ErrorAnswer {
+impl ErrorAnswer {
     /// Why a transaction does not wait. One that waits already is no error to who sends it again.
-    fn from(rejected: Rejected) -> Self {
-        let with = |code| Self::new(code, rejected.to_string());
-        match rejected {
-            Rejected::Inapplicable(reason) => reason.into(),
-            Rejected::Balance { balance, fees } => Self {
-                balance: Some(Atoms(balance)),
-                needed: Some(Atoms(fees)),
-                ..with(ErrorCode::InsufficientBalance)
-            },
-            Rejected::Full | Rejected::PeerFull => with(ErrorCode::MempoolFull),
-            Rejected::Known | Rejected::Underpriced => with(ErrorCode::ReplacementUnderpriced),
+    #[must_use]
+    pub fn of_rejected(rejected: &Rejected) -> (ErrorCode, Self) {
+        let code = match rejected {
+            Rejected::Inapplicable(reason) => of_inapplicable(reason),
+            Rejected::Balance { .. } => ErrorCode::InsufficientBalance,
+            Rejected::Full | Rejected::PeerFull => ErrorCode::MempoolFull,
+            Rejected::Known | Rejected::Underpriced => ErrorCode::ReplacementUnderpriced,
+        };
+        let mut answer = Self::new(code, rejected.to_string());
+        match *rejected {
+            Rejected::Balance { balance, fees: needed }
+            | Rejected::Inapplicable(Inapplicable::Balance { balance, fee: needed }) => {
+                answer.balance = Some(Atoms(balance));
+                answer.needed = Some(Atoms(needed));
+            }
+            Rejected::Inapplicable(Inapplicable::BaseFee { base_fee, .. }) => {
+                answer.base_fee = Some(Atoms(base_fee));
+            }
+            Rejected::Inapplicable(Inapplicable::GasLimit { needed, .. }) => {
+                answer.needed_gas = Some(needed);
+            }
+            Rejected::Inapplicable(Inapplicable::Nonce { expected, .. }) => {
+                answer.expected_nonce = Some(expected);
+            }
+            _ => {}
         }
+        (code, answer)
     }
 }
 
-impl From<Inapplicable> for ErrorAnswer {
-    fn from(reason: Inapplicable) -> Self {
-        let with = |code| Self::new(code, reason.to_string());
-        match reason {
-            Inapplicable::Balance { balance, fee } => Self {
-                balance: Some(Atoms(balance)),
-                needed: Some(Atoms(fee)),
-                ..with(ErrorCode::InsufficientBalance)
-            },
-            Inapplicable::BaseFee { base_fee, .. } => {
-                Self { base_fee: Some(Atoms(base_fee)), ..with(ErrorCode::FeeTooLow) }
-            }
-            Inapplicable::Full => with(ErrorCode::MempoolFull),
-            Inapplicable::GasLimit { needed, .. } => {
-                Self { needed_gas: Some(needed), ..with(ErrorCode::GasLimitTooLow) }
-            }
-            Inapplicable::Network => with(ErrorCode::WrongNetwork),
-            Inapplicable::Nonce { expected, .. } => {
-                Self { expected_nonce: Some(expected), ..with(ErrorCode::WrongNonce) }
-            }
-            Inapplicable::Overflow => with(ErrorCode::FeeOverflow),
-            Inapplicable::TooLarge => with(ErrorCode::TransactionTooLarge),
-        }
+const fn of_inapplicable(reason: &Inapplicable) -> ErrorCode {
+    match reason {
+        Inapplicable::Balance { .. } => ErrorCode::InsufficientBalance,
+        Inapplicable::BaseFee { .. } => ErrorCode::FeeTooLow,
+        Inapplicable::Full => ErrorCode::MempoolFull,
+        Inapplicable::GasLimit { .. } => ErrorCode::GasLimitTooLow,
+        Inapplicable::Network => ErrorCode::WrongNetwork,
+        Inapplicable::Nonce { .. } => ErrorCode::WrongNonce,
+        Inapplicable::Overflow => ErrorCode::FeeOverflow,
+        Inapplicable::TooLarge => ErrorCode::TransactionTooLarge,
     }
 }

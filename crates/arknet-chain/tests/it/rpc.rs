@@ -57,14 +57,14 @@ fn a_failure_has_its_number_and_its_name() {
     assert_eq!((outcome.done, outcome.failure_number), (false, Some(Failure::Balance as u8)));
     assert_eq!(outcome.failure.as_deref(), Some("balance"));
     let gone = Rejected::Inapplicable(Inapplicable::Nonce { expected: 7, found: 3 });
-    let error = ErrorAnswer::from(gone);
+    let (_, error) = ErrorAnswer::of_rejected(&gone);
     let text = travelled(&error);
     assert!(error.is(ErrorCode::WrongNonce) && error.expected_nonce == Some(7));
     assert_eq!(
         text,
         r#"{"error":"nonce 7 is next, not 3","code":"wrong_nonce","expected_nonce":7}"#
     );
-    let poor = ErrorAnswer::from(Rejected::Balance { balance: 5, fees: 9 });
+    let (_, poor) = ErrorAnswer::of_rejected(&Rejected::Balance { balance: 5, fees: 9 });
     assert_eq!((poor.code.as_str(), poor.balance), ("insufficient_balance", Some(Atoms(5))));
     assert_eq!(poor.needed, Some(Atoms(9)));
 }

@@ -102,6 +102,15 @@ impl Reader {
         self.at(OUTCOMES, height)
     }
 
+    /// How many transactions a block has; zero where there is none.
+    pub fn transactions_in(&self, height: u64) -> Result<u32, StoreError> {
+        let table = self.transaction.open_table(OUTCOMES).map_err(fault)?;
+        let bytes = table.get(height).map_err(fault)?;
+        // A list begins with its length.
+        let length = bytes.and_then(|bytes| bytes.value().first_chunk().copied());
+        Ok(length.map_or(0, u32::from_le_bytes))
+    }
+
     /// The lowest height whose block is kept.
     pub fn first_block(&self) -> Result<Option<u64>, StoreError> {
         let table = self.transaction.open_table(BLOCKS).map_err(fault)?;

@@ -4,6 +4,8 @@
 
 mod chain;
 mod disk;
+mod http;
+mod rpc;
 mod snapshot;
 mod store;
 mod torn;
