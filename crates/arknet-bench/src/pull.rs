@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -98,9 +99,51 @@ pub(crate) fn run() -> anyhow::Result<()> {
         for source in &sources {
             wait_for(node.gateway()?, source.peer())?;
         }
-        measure(round, &node, &sources)?;
+        let idle = node.resident_bytes()?;
+        let pull = Pull { began: Instant::now(), ..Pull::default() };
+        measure(round, &node, &sources, pull, idle)?;
     }
+    interrupted(&program, &home, &seed, &sources)?;
     curl(directory.path(), &model)
+}
+
+/// The same where one of the two hands over damaged bytes, and the node that pulls is killed twice.
+fn interrupted(
+    program: &Path,
+    home: &Path,
+    seed: &Product,
+    sources: &[Product],
+) -> anyhow::Result<()> {
+    let liar = home.with_file_name("two");
+    let damaged = fs::OpenOptions::new().write(true).open(large_blob(&liar)?)?;
+    for at in (1..MODEL_BYTES >> 20).step_by(16) {
+        damaged.write_all_at(b"!", (at << 20) + 300_000)?;
+    }
+    fs::remove_dir_all(home)?;
+    fs::create_dir_all(home)?;
+    fs::write(home.join("arknet.toml"), "[gateway]\nask = \"anyone\"\n")?;
+    let mut pull = Pull::default();
+    for part in [1, 2] {
+        let node = Product::start(program, home, "compute,gateway", Some(seed.address()))?;
+        for source in sources {
+            wait_for(node.gateway()?, source.peer())?;
+        }
+        let began = Instant::now();
+        pull.follow(&node, MODEL_BYTES / 3 * part)?;
+        pull.earlier += began.elapsed();
+        // Dropping it kills it.
+    }
+    let node = Product::start(program, home, "compute,gateway", Some(seed.address()))?;
+    wait_for(node.gateway()?, sources[0].peer())?;
+    let idle = node.resident_bytes()?;
+    pull.began = Instant::now();
+    measure("killed twice, one of the two lies", &node, sources, pull, idle)
+}
+
+fn large_blob(home: &Path) -> anyhow::Result<PathBuf> {
+    let mut files = fs::read_dir(home.join("models/blobs"))?.flatten().map(|entry| entry.path());
+    let is_large = |path: &PathBuf| fs::metadata(path).is_ok_and(|file| file.len() >= MODEL_BYTES);
+    files.find(is_large).context("the source has the model's file")
 }
 
 /// The model that ships, with bytes behind it that do not matter to it.
@@ -153,39 +196,77 @@ fn wait_for(gateway: SocketAddr, peer: &str) -> anyhow::Result<()> {
     }
 }
 
-fn measure(round: &str, node: &Product, sources: &[Product]) -> anyhow::Result<()> {
-    let idle = node.resident_bytes()?;
+/// What a pull said of itself.
+struct Pull {
+    began: Instant,
+    /// How long it ran before it was killed.
+    earlier: Duration,
+    most: u64,
+    arrived: Option<Instant>,
+    was_dropped: bool,
+    last: String,
+}
+
+impl Default for Pull {
+    fn default() -> Self {
+        let (began, earlier) = (Instant::now(), Duration::ZERO);
+        Self { began, earlier, most: 0, arrived: None, was_dropped: false, last: String::new() }
+    }
+}
+
+impl Pull {
+    /// Has `node` pull the model, until so many bytes are there.
+    fn follow(&mut self, node: &Product, until: u64) -> anyhow::Result<()> {
+        let body = json!({ "model": NAME }).to_string();
+        let mut stream = TcpStream::connect(node.gateway()?)?;
+        write!(
+            stream,
+            "POST /api/pull HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )?;
+        for line in BufReader::new(stream).lines() {
+            let line = line?;
+            self.most = self.most.max(node.resident_bytes()?);
+            self.was_dropped |= line.contains("dropped");
+            if line.contains("verifying") {
+                self.arrived = Some(Instant::now());
+            }
+            let report: Value = serde_json::from_str(&line).unwrap_or_default();
+            if report["completed"].as_u64().is_some_and(|bytes| bytes >= until) {
+                return Ok(());
+            }
+            if line.contains("status") || line.contains("error") {
+                self.last = line;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn measure(
+    round: &str,
+    node: &Product,
+    sources: &[Product],
+    mut pull: Pull,
+    idle: u64,
+) -> anyhow::Result<()> {
     let cpu = |node: &Product| node.cpu_seconds();
     let before = (cpu(node)?, sources.iter().map(cpu).sum::<anyhow::Result<f64>>()?);
-    let began = Instant::now();
-    let body = json!({ "model": NAME }).to_string();
-    let mut stream = TcpStream::connect(node.gateway()?)?;
-    write!(
-        stream,
-        "POST /api/pull HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
-         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        body.len()
-    )?;
-    let (mut most, mut arrived, mut last) = (idle, None, String::new());
-    for line in BufReader::new(stream).lines() {
-        let line = line?;
-        most = most.max(node.resident_bytes()?);
-        if line.contains("verifying") {
-            arrived = Some(began.elapsed());
-        }
-        if line.contains("status") || line.contains("error") {
-            last = line;
-        }
-    }
-    let whole = began.elapsed();
-    ensure!(last.contains("success"), "the pull failed: {last}");
-    let rate = |time: Duration| (MODEL_BYTES >> 20) as f64 / time.as_secs_f64();
+    pull.follow(node, u64::MAX)?;
+    let now = Instant::now();
+    ensure!(pull.last.contains("success"), "the pull failed: {}", pull.last);
+    ensure!(pull.earlier.is_zero() || pull.was_dropped, "the liar was not noticed");
+    let rate = |end: Instant| {
+        let time = end.duration_since(pull.began) + pull.earlier;
+        (MODEL_BYTES >> 20) as f64 / time.as_secs_f64()
+    };
     println!(
         "  {round}: {:.0} MiB/s as it comes, {:.0} MiB/s with the check of the whole; \
          {:.1} MB above idle; processor pulling {:.1} s, sources {:.1} s",
-        rate(arrived.unwrap_or(whole)),
-        rate(whole),
-        most.saturating_sub(idle) as f64 / 1e6,
+        rate(pull.arrived.unwrap_or(now)),
+        rate(now),
+        pull.most.saturating_sub(idle) as f64 / 1e6,
         cpu(node)? - before.0,
         sources.iter().map(cpu).sum::<anyhow::Result<f64>>()? - before.1
     );

@@ -241,6 +241,11 @@ impl Client {
                 let now = clock::now();
                 router.on_refused(&choice.peer, refusal.code, refusal.retry_after_ms, now);
                 drop(router);
+                // What a busy neighbourhood says all day is no news.
+                if refusal.code != RefusalCode::Busy {
+                    let (peer, code) = (choice.peer, refusal.code.as_str());
+                    tracing::info!(%peer, code, "a peer refused a request of this node");
+                }
                 Err(refusal)
             }
         }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use arknet_mesh::RequestStream;
 use arknet_sdk::{RefusalCode, keyfile};
-use arknet_types::Reply;
+use arknet_types::{PublicKey, Reply};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -128,7 +128,20 @@ async fn a_peer_is_pending_then_approved_then_revoked_in_the_middle_of_an_answer
     assert_eq!(code(&mut peer, ENDLESS).await, RefusalCode::NotPermitted);
     let (status, answer) = post(&node, "/peers/revoke", &json!({ "public_key": id })).await;
     assert_eq!((status, &answer["code"]), (404, &json!("not_approved")));
-    node.stop().await;
+    let file = node.data.audit_log();
+    let _directory = node.stop().await;
+    // The stranger, the third at once, and the one who was revoked; and the two that were cut.
+    let refused = audited(&file, "refused", peer.mesh.peer());
+    assert_eq!(refused, ["not_permitted", "rate_limited", "not_permitted"]);
+    assert_eq!(audited(&file, "close", peer.mesh.peer()), ["not_permitted", "not_permitted"]);
+}
+
+/// What the audit log says became of the requests of `peer`.
+fn audited(file: &std::path::Path, event: &str, peer: PublicKey) -> Vec<String> {
+    let text = std::fs::read_to_string(file).unwrap();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let mine = lines.filter(|line| line["event"] == event && line["peer"] == peer.to_string());
+    mine.map(|line| line["outcome"].as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]
@@ -163,6 +176,8 @@ async fn a_grant_says_which_models_and_how_much() {
     assert_eq!(answered, (200 - 67) / 2 + 1);
     let status = get(&node, "/peers/status").await;
     assert_eq!(status["peers"][0]["tokens_today"], 2 * answered);
+    let refused = audited(&node.data.audit_log(), "refused", peer.mesh.peer());
+    assert_eq!(refused, ["not_permitted", "not_permitted", "rate_limited"]);
     // It is remembered over a restart, and so is the approval.
     let directory = node.stop().await;
     let node = TestNode::start_in(directory, |_| {}).await;

@@ -67,6 +67,22 @@ fn a_peer_has_what_it_was_granted_and_nothing_else() {
         })
     };
     until("the log", || refused("rate_limited"), |said| *said);
+    let audited = |code: &str| {
+        fs::read_to_string(theirs.home.join("audit.log")).unwrap().lines().any(|line| {
+            let line: Value = serde_json::from_str(line).unwrap();
+            let is_ours = line["peer"] == ours.peer() && line["node_id"] == "ark-ours";
+            line["event"] == "refused" && line["outcome"] == code && is_ours
+        })
+    };
+    until("the audit log", || audited("rate_limited"), |said| *said);
+    let told = || {
+        log(&ours.home).lines().any(|line| {
+            line.contains("a peer refused")
+                && line.contains("rate_limited")
+                && line.contains(theirs.peer())
+        })
+    };
+    until("the log of who was refused", told, |said| *said);
 
     // A model that is not shared with it.
     regrant(hosts[1], "ark-ours", |granted| granted["models_shared"] = json!(["another"]));
