@@ -80,22 +80,54 @@ impl Block {
         arknet_types::decode(bytes)
     }
 
-    /// Checks every transaction's signature. `which_hold` answers a list of claims;
-    /// [`which_hold`](crate::which_hold) does, and whoever has several processors gives each a part
-    /// of the list.
+    /// Has the header name what is in the block, for who puts one together by hand.
+    pub fn name_body(&mut self) {
+        let id = |one: &SignedTransaction| {
+            Hash::of_bytes(Purpose::TRANSACTION_ID, &arknet_types::encode(one))
+        };
+        let ids: Vec<Hash> = self.transactions.iter().map(id).collect();
+        self.header.commit = Hash::of(Purpose::BODY, &self.commit);
+        self.header.evidence = Hash::of(Purpose::BODY, &self.evidence);
+        self.header.transactions = Hash::of(Purpose::BODY, &ids);
+    }
+
+    /// Checks that the block holds what its header names, and every transaction's signature.
+    /// `which_hold` answers a list of claims; [`which_hold`](crate::which_hold) does, and whoever
+    /// has several processors gives each a part of the list.
     pub fn verify(
         self,
         which_hold: impl FnOnce(&[Claim]) -> Vec<bool>,
     ) -> Result<VerifiedBlock, BlockError> {
-        let claims: Vec<Claim> = self.transactions.iter().map(SignedTransaction::claim).collect();
-        let answers = which_hold(&claims);
-        assert_eq!(answers.len(), claims.len(), "an answer for each claim");
-        if let Some(index) = answers.iter().position(|holds| !holds) {
-            return Err(BlockError::Signature { index });
+        self.verify_knowing(|_| false, which_hold)
+    }
+
+    /// The same for who has checked some transactions before: a name stands for all bytes of a
+    /// transaction, its signature included, so what `is_known` says of a name holds for it.
+    pub fn verify_knowing(
+        self,
+        is_known: impl Fn(&Hash) -> bool,
+        which_hold: impl FnOnce(&[Claim]) -> Vec<bool>,
+    ) -> Result<VerifiedBlock, BlockError> {
+        let transactions = VerifiedTransaction::check_all(self.transactions, is_known, which_hold);
+        let (mut all, mut bad) = (Vec::with_capacity(transactions.len()), None);
+        for (index, (transaction, holds)) in transactions.into_iter().enumerate() {
+            if !holds {
+                bad = bad.or(Some(index));
+            }
+            all.push(transaction);
         }
-        let transactions = self.transactions.into_iter().map(VerifiedTransaction::new).collect();
-        let body = Body { commit: self.commit, evidence: self.evidence, transactions };
-        Ok(VerifiedBlock { header: self.header, body })
+        let body = Body { commit: self.commit, evidence: self.evidence, transactions: all };
+        let header = self.header;
+        // Before a signature is blamed: who changed it changed the name that the header has.
+        let named = [
+            ("certificate", header.commit == body.commit_hash()),
+            ("evidence", header.evidence == body.evidence_hash()),
+            ("transactions", header.transactions == body.transactions_hash()),
+        ];
+        if let Some((field, _)) = named.iter().find(|(_, same)| !same) {
+            return Err(BlockError::Body { field });
+        }
+        bad.map_or(Ok(VerifiedBlock { header, body }), |index| Err(BlockError::Signature { index }))
     }
 }
 

@@ -56,6 +56,12 @@ pub struct Outcome {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BlockError {
+    /// The block does not hold what its header names: somebody changed it on its way.
+    #[error("the block's {field} are not what its header names")]
+    Body {
+        /// The first part that differs.
+        field: &'static str,
+    },
     /// The certificate of the parent is missing, superfluous, about another block, or worth nothing.
     #[error("the parent's certificate is not in the block as it must be")]
     Commit,

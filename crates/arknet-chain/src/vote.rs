@@ -108,6 +108,15 @@ impl Evidence {
         }
     }
 
+    /// The height at which it was said.
+    #[must_use]
+    pub fn height(&self) -> u64 {
+        match self {
+            Self::Votes(pair) => pair.0.vote.height,
+            Self::Proposals(pair) => pair.0.proposed.height,
+        }
+    }
+
     /// Whether it proves that the holder of `key` said both on this chain before `height`.
     #[must_use]
     pub fn proves(&self, network: &NetworkId, height: u64, key: PublicKey) -> bool {

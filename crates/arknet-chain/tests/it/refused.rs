@@ -21,7 +21,8 @@ fn swapped(
     let ingredients = chain.ingredients(1_000, vec![good.clone()]);
     let (block, _) = arknet_chain::build_block(&chain.parent(), ingredients, QUOTES).unwrap();
     assert_eq!(block.body.transactions.len(), 1);
-    let block = Block { transactions: vec![bad], ..block.into_block() };
+    let mut block = Block { transactions: vec![bad], ..block.into_block() };
+    block.name_body();
     execute_block(&chain.parent(), &block.verify(which_hold)?, QUOTES).map(|_| ())
 }
 
