@@ -14,6 +14,7 @@
 //! can fail is shown by [`Mutant`]s, drivers with one thing done wrong each.
 
 mod agenda;
+mod chain;
 mod checkers;
 mod clock;
 mod faults;
@@ -26,6 +27,7 @@ mod scenario;
 mod trace;
 mod world;
 
+pub use chain::{ChainReport, run_chain_seed, run_chain_seeds};
 pub use mutant::Mutant;
 pub use runner::{run_seed, run_seeds};
 pub use scenario::{Report, Sim, Violation};

@@ -12,7 +12,11 @@ pub fn run_seed(seed: u64) -> Result<Report, Violation> {
     if first == second {
         return Ok(first);
     }
-    Err(Violation { seed, what: format!("two runs differ: {first:?} and {second:?}") })
+    Err(Violation {
+        flag: "seed",
+        seed,
+        what: format!("two runs differ: {first:?} and {second:?}"),
+    })
 }
 
 /// Runs one seed once, with a driver that does one thing wrong if a `mutant` is given.
@@ -22,7 +26,7 @@ pub(crate) fn run_once(seed: u64, mutant: Option<Mutant>) -> Result<Report, Viol
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
         let what = format!("a panic: {}", text.unwrap_or_default());
-        Err(Violation { seed, what })
+        Err(Violation { flag: "seed", seed, what })
     })
 }
 

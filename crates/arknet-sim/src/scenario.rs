@@ -52,6 +52,8 @@ pub struct Report {
 /// A rule was broken, or a state machine panicked.
 #[derive(Clone, Debug)]
 pub struct Violation {
+    /// The argument that runs it again.
+    pub flag: &'static str,
     /// The seed that shows it.
     pub seed: u64,
     /// What was broken, and when.
@@ -60,10 +62,10 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, what } = self;
+        let Self { flag, seed, what } = self;
         write!(
             f,
-            "seed {seed:#x}: {what}\nrun it again: cargo run -p arknet-sim -- --seed {seed:#x}"
+            "seed {seed:#x}: {what}\nrun it again: cargo run -p arknet-sim -- --{flag} {seed:#x}"
         )
     }
 }
@@ -241,7 +243,11 @@ impl Sim {
         };
         let after_ms = self.world.now - BEGIN_MS;
         let told = self.world.trace.told();
-        Err(Violation { seed: self.seed, what: format!("{told}after {after_ms} ms: {what}") })
+        Err(Violation {
+            flag: "seed",
+            seed: self.seed,
+            what: format!("{told}after {after_ms} ms: {what}"),
+        })
     }
 
     fn report(self) -> Report {
