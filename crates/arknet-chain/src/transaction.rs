@@ -123,6 +123,12 @@ impl SignedTransaction {
         arknet_types::decode(bytes)
     }
 
+    /// Its name: the hash of all its bytes.
+    #[must_use]
+    pub fn id(&self) -> Hash {
+        Hash::of(Purpose::TRANSACTION_ID, self)
+    }
+
     /// What its signature says.
     #[must_use]
     pub fn claim(&self) -> Claim {

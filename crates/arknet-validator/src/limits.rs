@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use arknet_chain::limits::TRANSACTION_BYTES_MAX;
+use arknet_chain::limits::{BLOCK_BYTES_MAX, TRANSACTION_BYTES_MAX};
+use arknet_consensus::limits::MESSAGE_BYTES_MAX;
 
 /// Bytes of memory for pages of the store, where nothing else is said.
 pub const CACHE_BYTES: usize = 64 * 1024 * 1024;
@@ -48,3 +49,15 @@ pub const COUNTED_MAX: usize = 4_096;
 pub const REQUESTS_PER_S: u32 = 2_000;
 /// Requests of all addresses in a second, where nothing else is said.
 pub const REQUESTS_PER_S_IN_ALL: u32 = 10_000;
+/// Bytes of a record of the log.
+pub const WAL_RECORD_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 1;
+/// Bytes of the log above which it is written anew, with what still counts, after a block.
+pub const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Things that happened, or that somebody asks, taken in one go.
+pub const STEP_MAX: usize = 1_024;
+/// Requests of peers for old blocks that wait to be read; they ask again.
+pub const SERVED_MAX: usize = 16;
+/// Bytes of blocks in one answer to such a request; one block may have more.
+pub const SERVED_BYTES_MAX: usize = BLOCK_BYTES_MAX / 2;
+/// Signatures that are worth a thread of their own.
+pub const SIGNATURES_PER_THREAD_MIN: usize = 64;

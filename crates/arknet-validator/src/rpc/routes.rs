@@ -3,7 +3,7 @@
 use std::{str::FromStr, sync::Arc};
 
 use arknet_chain::{
-    Hash, Purpose, Role, SignedTransaction,
+    Hash, Role, SignedTransaction,
     rpc::{
         AccountAnswer, BlockAnswer, ChannelAnswer, ChannelPage, ErrorCode, LightAnswer,
         ModelAnswer, ModelPage, NodeAnswer, ParamsAnswer, ProofAnswer, ProposalAnswer,
@@ -11,7 +11,7 @@ use arknet_chain::{
         TransactionFields, TransactionState, ValidatorsAnswer,
     },
 };
-use arknet_types::{Address, ModelDigest, encode};
+use arknet_types::{Address, ModelDigest};
 use axum::{
     Json, Router,
     body::Bytes,
@@ -209,7 +209,7 @@ async fn submit(State(desk): At, bytes: Result<Bytes, BytesRejection>) -> Answer
     let SubmitRequest { transaction } = body(bytes)?;
     let transaction = SignedTransaction::parse(&transaction.0)
         .map_err(|error| Refused::new(ErrorCode::InvalidTransaction, error.to_string()))?;
-    let id = Hash::of_bytes(Purpose::TRANSACTION_ID, &encode(&transaction));
+    let id = transaction.id();
     let refused = match desk.link.submit(transaction).await {
         Ok(id) => {
             let state = TransactionState::Waiting;

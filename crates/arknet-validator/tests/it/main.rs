@@ -4,7 +4,9 @@
 
 mod chain;
 mod disk;
+mod driver;
 mod http;
+mod network;
 mod rpc;
 mod snapshot;
 mod store;

@@ -1,0 +1,356 @@
+//! The loop.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use arknet_chain::{Account, Hash, Key, Rejected, SignedTransaction, read};
+use arknet_consensus::{Commit, Input, Options, Output, Peer, Refused, Replica, Source, Tip};
+use arknet_types::{Address, Timestamp, encode};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot, watch},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{DriverError, StartError, journal::Journal, serve::Served};
+use crate::{
+    Ask, Asked, Event, NotAccepted, Progress, Reader, Store, StoreCommit, Transport, Verdict,
+    Waiting, limits::STEP_MAX,
+};
+
+type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+type Answer = oneshot::Sender<Result<Hash, NotAccepted>>;
+
+/// Somebody who waits to hear what becomes of a transaction.
+struct Waits {
+    answer: Answer,
+    id: Hash,
+}
+
+pub(super) struct Run {
+    replica: Replica,
+    store: Store,
+    /// The ledger after the last block.
+    view: Reader,
+    journal: Journal,
+    transport: Arc<dyn Transport>,
+    served: Served,
+    clock: Clock,
+    operator: Option<Address>,
+    peers: BTreeSet<Peer>,
+    questions: mpsc::Receiver<Ask>,
+    progress: watch::Sender<Progress>,
+    waits: BTreeMap<u64, Waits>,
+    tickets: u64,
+}
+
+/// What came together.
+#[derive(Default)]
+struct Batch {
+    events: Vec<Event>,
+    asks: Vec<Ask>,
+}
+
+impl Run {
+    /// Goes on after the last block that is kept, with what the log says of the next.
+    pub(super) fn begin(
+        directory: &Path,
+        store: Store,
+        options: Options,
+        (transport, clock): (Arc<dyn Transport>, Clock),
+        asked: Asked,
+    ) -> Result<Self, StartError> {
+        let view = store.read().map_err(DriverError::from)?;
+        let (height, id) = (view.height(), view.tip().map_err(DriverError::from)?);
+        let certificate = view.certificate(height).map_err(DriverError::from)?;
+        let (journal, found) = Journal::open(directory, height).map_err(DriverError::from)?;
+        let served =
+            Served::start(store.clone(), Arc::clone(&transport)).map_err(StartError::Thread)?;
+        let operator = options.key.as_ref().map(|(operator, _)| *operator);
+        let mut out = Vec::new();
+        let tip = Tip { height, id, certificate };
+        let now = (clock(), &view);
+        let replica = Replica::start(options, tip, now, &found.records, &mut out);
+        let replica = replica.map_err(DriverError::from)?;
+        let mut run = Self {
+            replica,
+            store,
+            view,
+            journal,
+            transport,
+            served,
+            clock,
+            operator,
+            peers: BTreeSet::new(),
+            questions: asked.questions,
+            progress: asked.progress,
+            waits: BTreeMap::new(),
+            tickets: 0,
+        };
+        run.perform(out, None)?;
+        run.submit_again(found.transactions)?;
+        run.tell_progress();
+        Ok(run)
+    }
+
+    /// Lets what was promised before a crash wait again; what is in a block by now is refused.
+    fn submit_again(&mut self, transactions: Vec<SignedTransaction>) -> Result<(), DriverError> {
+        for part in transactions.chunks(STEP_MAX) {
+            let part = part.iter().cloned().map(|transaction| (transaction, None)).collect();
+            self.submit(part)?;
+        }
+        Ok(())
+    }
+
+    /// Runs until it is stopped or cannot go on.
+    pub(super) fn go(
+        mut self,
+        runtime: &Handle,
+        mut events: mpsc::Receiver<Event>,
+        stop: &CancellationToken,
+    ) -> Result<(), DriverError> {
+        loop {
+            let Some(batch) = runtime.block_on(self.next(&mut events, stop))? else {
+                return Ok(());
+            };
+            self.step(batch)?;
+            self.tell_progress();
+        }
+    }
+
+    /// What comes next, and all that came with it; none at a stop.
+    async fn next(
+        &mut self,
+        events: &mut mpsc::Receiver<Event>,
+        stop: &CancellationToken,
+    ) -> Result<Option<Batch>, DriverError> {
+        let mut batch = Batch::default();
+        let wakeup = self.replica.next_wakeup();
+        let wait = wakeup.map_or(u64::MAX, |at| at.since_ms((self.clock)()));
+        let asleep = tokio::time::sleep(Duration::from_millis(wait));
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(None),
+            event = events.recv() => match event {
+                Some(event) => batch.events.push(event),
+                None => return Err(DriverError::Transport),
+            },
+            Some(ask) = self.questions.recv() => batch.asks.push(ask),
+            () = asleep => {}
+        }
+        while batch.events.len() < STEP_MAX
+            && let Ok(event) = events.try_recv()
+        {
+            batch.events.push(event);
+        }
+        while batch.asks.len() < STEP_MAX
+            && let Ok(ask) = self.questions.try_recv()
+        {
+            batch.asks.push(ask);
+        }
+        Ok(Some(batch))
+    }
+
+    fn step(&mut self, batch: Batch) -> Result<(), DriverError> {
+        for event in batch.events {
+            self.event(event)?;
+        }
+        let mut submitted = Vec::new();
+        for ask in batch.asks {
+            match ask {
+                Ask::Submit { transaction, answer } => submitted.push((*transaction, Some(answer))),
+                Ask::Find { id, answer } => drop(answer.send(self.find(&id))),
+                Ask::NextNonce { owner, answer } => drop(answer.send(self.next_nonce(&owner))),
+            }
+        }
+        if !submitted.is_empty() {
+            self.submit(submitted)?;
+        }
+        let now = (self.clock)();
+        if self.replica.next_wakeup().is_some_and(|at| at <= now) {
+            let mut out = Vec::new();
+            self.replica.on_wakeup(now, &self.view, &mut out)?;
+            self.perform(out, None)?;
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, input: Input, tag: Option<u64>) -> Result<(), DriverError> {
+        let mut out = Vec::new();
+        self.replica.handle((self.clock)(), &self.view, input, &mut out)?;
+        self.perform(out, tag)
+    }
+
+    fn event(&mut self, event: Event) -> Result<(), DriverError> {
+        match event {
+            Event::Joined(peer) => {
+                self.peers.insert(peer);
+                self.handle(Input::Joined(peer), None)
+            }
+            Event::Gone(peer) => {
+                self.peers.remove(&peer);
+                self.handle(Input::Gone(peer), None)
+            }
+            Event::Message { from, message, tag } => {
+                self.handle(Input::Message { from, message: *message }, tag)
+            }
+        }
+    }
+
+    fn find(&self, id: &Hash) -> Option<Waiting> {
+        let transaction = self.replica.mempool().find(id)?;
+        let account = self.account(&transaction.signer());
+        let ahead = transaction.body().nonce.saturating_sub(account.nonce);
+        Some(Waiting { transaction: transaction.signed().clone(), ahead })
+    }
+
+    fn next_nonce(&self, owner: &Address) -> u64 {
+        self.replica.mempool().next_nonce(owner, &self.account(owner))
+    }
+
+    fn account(&self, owner: &Address) -> Account {
+        read(&self.view, &Key::Account(*owner)).unwrap_or_default()
+    }
+
+    /// Lets transactions wait, all that came together checked and written together.
+    fn submit(
+        &mut self,
+        transactions: Vec<(SignedTransaction, Option<Answer>)>,
+    ) -> Result<(), DriverError> {
+        let mut input = Vec::with_capacity(transactions.len());
+        for (transaction, answer) in transactions {
+            let ticket = self.tickets;
+            self.tickets = ticket.wrapping_add(1);
+            if let Some(answer) = answer {
+                let id = transaction.id();
+                self.waits.insert(ticket, Waits { answer, id });
+            }
+            input.push((Source::Local(ticket), transaction));
+        }
+        self.handle(Input::Transactions(input), None)
+    }
+
+    /// Does what the state machine wants, in order, up to a block and then on from there.
+    fn perform(&mut self, out: Vec<Output>, tag: Option<u64>) -> Result<(), DriverError> {
+        let mut verdict = Verdict::Ignore;
+        let mut part = Vec::new();
+        for output in out {
+            match &output {
+                Output::Forward { .. } if verdict == Verdict::Ignore => verdict = Verdict::Accept,
+                Output::Misbehaved { .. } => verdict = Verdict::Reject,
+                _ => {}
+            }
+            let ends_part = matches!(output, Output::Commit(_));
+            part.push(output);
+            if ends_part {
+                self.perform_part(std::mem::take(&mut part), tag.is_some())?;
+            }
+        }
+        self.perform_part(part, tag.is_some())?;
+        if let Some(tag) = tag {
+            self.transport.judge(tag, verdict);
+        }
+        Ok(())
+    }
+
+    /// Writes all that must be safe with one sync, and then says the rest.
+    fn perform_part(&mut self, part: Vec<Output>, is_spread: bool) -> Result<(), DriverError> {
+        let mut must_be_safe = false;
+        for output in &part {
+            match output {
+                Output::Record(record) => self.journal.record(record)?,
+                Output::Broadcast(_) => must_be_safe = true,
+                Output::Answer { ticket, result } => {
+                    let id = self.waiting_id(*ticket, result);
+                    if let Some(found) = id.and_then(|id| self.replica.mempool().find(&id)) {
+                        self.journal.promise(found)?;
+                        must_be_safe = true;
+                    }
+                }
+                _ => {}
+            }
+        }
+        if must_be_safe {
+            self.journal.sync()?;
+        }
+        for output in part {
+            match output {
+                Output::Record(_) => {}
+                Output::Broadcast(message) | Output::Gossip(message) => {
+                    self.transport.broadcast(message);
+                }
+                Output::Send(peer, message) => self.transport.send(&peer, message),
+                // What is spread by more than this node goes on by its verdict.
+                Output::Forward { .. } if is_spread => {}
+                Output::Forward { from, message } => self.transport.forward(&from, message),
+                Output::Serve { peer, from } => self.served.ask(peer, from),
+                Output::Commit(commit) => self.commit(&commit)?,
+                Output::Answer { ticket, result } => self.answer(ticket, result),
+                Output::Misbehaved { peer, misdeed } => {
+                    tracing::info!(%peer, %misdeed, "a peer of the ledger misbehaved");
+                    self.transport.misbehaved(&peer, &misdeed);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The transaction that an answer says waits here.
+    fn waiting_id(&self, ticket: u64, result: &Result<Hash, Refused>) -> Option<Hash> {
+        match result {
+            Ok(id) => Some(*id),
+            // Another node brought it, but who asks wants it to be safe here.
+            Err(Refused::Rejected(Rejected::Known)) => self.waits.get(&ticket).map(|one| one.id),
+            Err(_) => None,
+        }
+    }
+
+    fn answer(&mut self, ticket: u64, result: Result<Hash, Refused>) {
+        let Some(Waits { answer, id }) = self.waits.remove(&ticket) else { return };
+        let result = match result {
+            Ok(id) => Ok(id),
+            Err(Refused::Rejected(Rejected::Known)) => Ok(id),
+            Err(Refused::Rejected(rejected)) => Err(NotAccepted::Rejected(rejected)),
+            Err(_) => Err(NotAccepted::Signature),
+        };
+        // Who asked may have gone.
+        let _ = answer.send(result);
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<(), DriverError> {
+        let Commit { block, certificate, executed } = commit;
+        let bytes = encode(block.as_ref());
+        let header = &block.header;
+        self.store.commit(&StoreCommit { header, block: &bytes, certificate, executed })?;
+        self.view = self.store.read()?;
+        self.journal.committed(self.replica.mempool())?;
+        tracing::debug!(
+            height = header.height,
+            transactions = block.transactions.len(),
+            round = certificate.round,
+            "committed"
+        );
+        Ok(())
+    }
+
+    fn tell_progress(&self) {
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let height = self.view.height();
+        let peers_height = self.replica.highest_known();
+        let now = Progress {
+            height,
+            peers_height,
+            peers: count(self.peers.len()),
+            // One block may well be on its way.
+            catching_up: peers_height > height.saturating_add(1),
+            operator: self.operator,
+            votes: self.replica.is_voting(),
+            waiting: count(self.replica.mempool().len()),
+        };
+        self.progress.send_if_modified(|progress| std::mem::replace(progress, now) != now);
+    }
+}
