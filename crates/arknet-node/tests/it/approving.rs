@@ -130,10 +130,10 @@ async fn a_peer_is_pending_then_approved_then_revoked_in_the_middle_of_an_answer
     assert_eq!((status, &answer["code"]), (404, &json!("not_approved")));
     let file = node.data.audit_log();
     let _directory = node.stop().await;
-    // The stranger, the third at once, and the one who was revoked; and the two that were cut.
+    // The stranger, the third at once, the one that waited and the one after the revocation.
     let refused = audited(&file, "refused", peer.mesh.peer());
-    assert_eq!(refused, ["not_permitted", "rate_limited", "not_permitted"]);
-    assert_eq!(audited(&file, "close", peer.mesh.peer()), ["not_permitted", "not_permitted"]);
+    assert_eq!(refused, ["not_permitted", "rate_limited", "not_permitted", "not_permitted"]);
+    assert_eq!(audited(&file, "close", peer.mesh.peer()), ["not_permitted"]);
 }
 
 /// What the audit log says became of the requests of `peer`.
