@@ -56,7 +56,7 @@ impl Behaviour {
             streams,
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
-            gossip: gossip::behaviour(keypair)?,
+            gossip: gossip::behaviour(keypair, options.chain)?,
             kad: kademlia(peer, !options.listen.is_empty()),
             relay_client,
             relay_server: options.relay_server.then(relay).into(),

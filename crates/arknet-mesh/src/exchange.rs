@@ -21,7 +21,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     limits::EXCHANGE_TIMEOUT,
     offers::Offers,
-    streams::{Accepted, FrameError, Lane, RequestStream},
+    streams::{Accepted, FrameError, Lane, Purpose, RequestStream},
 };
 
 /// Answers whoever asks, until nobody can ask any more. How many at once is bounded by the permits
@@ -103,7 +103,7 @@ pub(crate) async fn tell(lane: Arc<Lane>, offer: Offer, closing: CancellationTok
 }
 
 async fn open(lane: &Lane) -> Option<RequestStream> {
-    let stream = lane.ask_exchange().ok()?.await.ok()?.ok()?;
+    let stream = lane.ask_once(Purpose::Exchange).ok()?.await.ok()?.ok()?;
     Some(RequestStream::opened(stream))
 }
 

@@ -16,16 +16,30 @@ use libp2p::{
 use crate::{
     addresses,
     flood::FloodGuard,
-    limits::{GOSSIP_BYTES_MAX, REPUBLISH_INTERVAL},
+    limits::{ENVELOPE_BYTES, GOSSIP_BYTES_MAX, REPUBLISH_INTERVAL},
     offers::Offers,
+    options::ChainOptions,
 };
 
 /// The topic of offers.
 pub(crate) const OFFER_TOPIC: &str = "arknet/pool/offer/1";
 
-/// Builds the behaviour, subscribed to the topic of offers.
-pub(crate) fn behaviour(keypair: &Keypair) -> Result<Behaviour, String> {
-    let config = ConfigBuilder::default()
+/// The topic of transactions that wait for a block.
+pub(crate) const TRANSACTION_TOPIC: &str = "arknet/tx/mempool/1";
+
+/// Builds the behaviour, subscribed to the topic of offers and, where the chain is followed, to that
+/// of transactions.
+pub(crate) fn behaviour(
+    keypair: &Keypair,
+    chain: Option<ChainOptions>,
+) -> Result<Behaviour, String> {
+    let mut config = ConfigBuilder::default();
+    if let Some(chain) = chain {
+        let topic = IdentTopic::new(TRANSACTION_TOPIC).hash();
+        let bytes_max = chain.transactions_bytes_max + ENVELOPE_BYTES;
+        config.max_transmit_size_for_topic(bytes_max, topic);
+    }
+    let config = config
         // Who published must be known, and signed: an offer counts only from its own peer.
         .validation_mode(ValidationMode::Strict)
         .validate_messages()
@@ -48,6 +62,10 @@ pub(crate) fn behaviour(keypair: &Keypair) -> Result<Behaviour, String> {
     let mut behaviour = Behaviour::new(authenticity, config).map_err(str::to_owned)?;
     behaviour.with_peer_score(score(), thresholds())?;
     behaviour.subscribe(&IdentTopic::new(OFFER_TOPIC)).map_err(|error| error.to_string())?;
+    if chain.is_some() {
+        let topic = IdentTopic::new(TRANSACTION_TOPIC);
+        behaviour.subscribe(&topic).map_err(|error| error.to_string())?;
+    }
     Ok(behaviour)
 }
 
@@ -71,7 +89,9 @@ fn score() -> PeerScoreParams {
         ..TopicScoreParams::default()
     };
     PeerScoreParams {
-        topics: [(IdentTopic::new(OFFER_TOPIC).hash(), topic)].into(),
+        topics: [OFFER_TOPIC, TRANSACTION_TOPIC]
+            .map(|name| (IdentTopic::new(name).hash(), topic.clone()))
+            .into(),
         topic_score_cap: 50.0,
         app_specific_weight: 0.0,
         ip_colocation_factor_weight: 0.0,

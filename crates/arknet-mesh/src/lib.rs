@@ -8,6 +8,8 @@
 //! - [`Mesh::publish_offer`] tells everybody what this node serves; [`Mesh::offers`] is what others
 //!   said. Offers travel by gossip, checked before they are passed on, and by an exchange with
 //!   whoever is dialled, so that a newcomer need not wait for heartbeats.
+//! - [`Mesh::chain`] carries what nodes of the chain say to one another: a stream in each direction
+//!   between those that follow it, and gossip for transactions.
 //! - Connections to seeds and to peers with offers are kept and dialled again when lost.
 //!
 //! Nothing here knows what a request means. Everything that a peer can make this node hold is
@@ -15,6 +17,7 @@
 
 mod addresses;
 mod behaviour;
+mod chain;
 mod dialer;
 mod events;
 mod exchange;
@@ -33,9 +36,10 @@ mod yamux_upgrade;
 
 pub use libp2p::{Multiaddr, PeerId};
 
+pub use chain::{Chain, ChainEvent, Judgement};
 pub use limits::{MeshLimits, RelayLimits};
 pub use mesh::{Inbound, Kept, Mesh, MeshError, OpenError, ProbeError, StreamStats, start};
 pub use offers::{OfferFor, Offers};
-pub use options::{MeshOptions, RelayReserve};
+pub use options::{ChainOptions, MeshOptions, RelayReserve};
 pub use status::PeerStatus;
 pub use streams::{FrameError, RequestStream};

@@ -25,6 +25,8 @@ pub struct MeshLimits {
     pub warm_peers_max: usize,
     /// How long one call of `open` may take, dial included.
     pub open_timeout: Duration,
+    /// A node that follows the chain looks for others while it is connected to fewer peers.
+    pub chain_peers_wanted: usize,
     /// What a relay carries for others.
     pub relay: RelayLimits,
 }
@@ -42,6 +44,7 @@ impl Default for MeshLimits {
             warm_streams_max: 128,
             warm_peers_max: 32,
             open_timeout: Duration::from_secs(10),
+            chain_peers_wanted: 16,
             relay: RelayLimits::default(),
         }
     }
@@ -103,13 +106,31 @@ pub(crate) const COMMANDS_MAX: usize = 256;
 pub(crate) const EXCHANGES_ANSWERED_MAX: usize = 64;
 /// Offer exchanges we answer at once for one peer.
 pub(crate) const EXCHANGES_ANSWERED_PER_PEER_MAX: usize = 4;
+/// How often a node that follows the chain looks for others when it is connected to few.
+pub(crate) const SEEK_INTERVAL: Duration = Duration::from_secs(10);
+/// Streams of the chain that others hold open here. Each may hold one message.
+pub(crate) const CHAIN_STREAMS_MAX: usize = 256;
+/// Streams of the chain that one peer holds open here: one, and one that replaces it.
+pub(crate) const CHAIN_STREAMS_PER_PEER_MAX: usize = 2;
+/// What peers said of the chain and nobody has read yet.
+pub(crate) const CHAIN_EVENTS_MAX: usize = 256;
+/// Messages of the chain on their way to one peer.
+pub(crate) const CHAIN_QUEUE_MAX: usize = 1024;
+/// Bytes of them.
+pub(crate) const CHAIN_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Gossiped messages of the chain that are not judged yet.
+pub(crate) const CHAIN_UNJUDGED_MAX: usize = 4096;
+/// How long negotiating a stream of the chain, or writing one message to it, may take.
+pub(crate) const CHAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Offer exchanges we ask for at once.
 pub(crate) const EXCHANGES_ASKED_MAX: usize = 8;
 /// How long one offer exchange may take.
 pub(crate) const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest gossip message: an offer, and 1 KiB for the envelope around it (source, sequence number,
+/// Largest gossip message about offers: one, and the envelope around it (source, sequence number,
 /// topic, signature and key, together about 250 bytes).
-pub(crate) const GOSSIP_BYTES_MAX: usize = OFFER_BYTES_MAX + 1024;
+pub(crate) const GOSSIP_BYTES_MAX: usize = OFFER_BYTES_MAX + ENVELOPE_BYTES;
+/// What gossip puts around a message, at most.
+pub(crate) const ENVELOPE_BYTES: usize = 1024;
 /// A connection nobody uses closes after this time.
 pub(crate) const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
 /// QUIC probes the other side this often; a dead process is noticed after the idle time.

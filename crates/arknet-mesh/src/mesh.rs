@@ -1,7 +1,7 @@
 //! The handle of a running mesh.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -14,7 +14,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    addresses, exchange,
+    addresses,
+    chain::{self, Chain, ChainEvent, ChainTask, Links, Unjudged},
+    exchange,
     limits::{COMMANDS_MAX, PROBE_TIMEOUT},
     offers::{OfferFor, Offers},
     options::MeshOptions,
@@ -140,6 +142,8 @@ pub struct Mesh {
     permits: Arc<Permits>,
     connections: Connections,
     commands: mpsc::Sender<Command>,
+    chain: Option<Chain>,
+    chain_events: Arc<Mutex<Option<mpsc::Receiver<ChainEvent>>>>,
     addresses: watch::Receiver<Vec<Multiaddr>>,
     listening: watch::Receiver<Vec<Multiaddr>>,
     tasks: TaskTracker,
@@ -166,7 +170,7 @@ impl Inbound {
 pub fn start(options: MeshOptions) -> Result<(Mesh, Inbound), MeshError> {
     let keypair = Keypair::ed25519_from_bytes(*options.key.seed())
         .map_err(|error| MeshError::Behaviour(error.to_string()))?;
-    let (behaviour, StreamEnds { lanes, permits, requests, exchanges }) =
+    let (behaviour, StreamEnds { lanes, permits, requests, exchanges, chain: from_chain }) =
         StreamsBehaviour::new(&options);
     let mut swarm = transport::build(&options, keypair, behaviour)?;
     for address in &options.listen {
@@ -188,6 +192,9 @@ pub fn start(options: MeshOptions) -> Result<(Mesh, Inbound), MeshError> {
     let (commands, from_users) = mpsc::channel(COMMANDS_MAX);
     let (addresses, watched) = watch::channel(Vec::new());
     let (listened, listening) = watch::channel(Vec::new());
+    let links = Links::default();
+    let chain = options.chain.map(|_| Chain::new(links.clone(), commands.clone()));
+    let (said, chain_events) = chain.as_ref().map(|_| chain::events()).unzip();
     let driver = SwarmLoop::new(
         swarm,
         &options,
@@ -195,11 +202,26 @@ pub fn start(options: MeshOptions) -> Result<(Mesh, Inbound), MeshError> {
         lanes.clone(),
         connections.clone(),
         (addresses, listened),
+        said.clone().map(Unjudged::new),
         tasks.clone(),
         closing.clone(),
     )?;
     tasks.spawn(driver.run(from_users));
     tasks.spawn(exchange::serve(exchanges, offers.clone(), tasks.clone(), closing.clone()));
+    if let (Some(options), Some(events), Some(accepted)) = (options.chain, said, from_chain) {
+        let (lanes, connections) = (lanes.clone(), connections.clone());
+        let (tasks_of_chain, closing) = (tasks.clone(), closing.clone());
+        let task = ChainTask {
+            links,
+            options,
+            events,
+            lanes,
+            connections,
+            tasks: tasks_of_chain,
+            closing,
+        };
+        tasks.spawn(task.run(accepted));
+    }
     let mesh = Mesh {
         peer: options.key.public(),
         open_timeout: options.limits.open_timeout,
@@ -208,6 +230,8 @@ pub fn start(options: MeshOptions) -> Result<(Mesh, Inbound), MeshError> {
         permits,
         connections,
         commands,
+        chain,
+        chain_events: Arc::new(Mutex::new(chain_events)),
         addresses: watched,
         listening,
         tasks,
@@ -398,6 +422,14 @@ impl Mesh {
             Some(lane) => exchange::tell(lane, offer, self.closing.clone()).await,
             None => false,
         }
+    }
+
+    /// To speak to others that follow the chain, and what they say, which one caller gets; none where
+    /// this node does not follow it.
+    #[must_use]
+    pub fn chain(&self) -> Option<(Chain, mpsc::Receiver<ChainEvent>)> {
+        let events = self.chain_events.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.chain.clone().zip(events)
     }
 
     /// Asks the peers that are there where these are, and dials them where somebody knows. For the

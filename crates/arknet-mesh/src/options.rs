@@ -16,6 +16,15 @@ pub enum RelayReserve {
     Never,
 }
 
+/// How messages of the chain are carried. What they say is nothing to the mesh.
+#[derive(Clone, Copy, Debug)]
+pub struct ChainOptions {
+    /// Bytes of one message.
+    pub message_bytes_max: usize,
+    /// Bytes of one message of transactions, which are spread by gossip.
+    pub transactions_bytes_max: usize,
+}
+
 /// What a mesh is started with.
 #[derive(Clone, Debug)]
 pub struct MeshOptions {
@@ -37,6 +46,8 @@ pub struct MeshOptions {
     pub relay_reserve: RelayReserve,
     /// Whether to accept request streams.
     pub serve: bool,
+    /// Whether to carry messages of the chain; none where this node does not follow it.
+    pub chain: Option<ChainOptions>,
     /// What the mesh holds at most.
     pub limits: MeshLimits,
 }
@@ -55,6 +66,7 @@ impl MeshOptions {
             relay_server: false,
             relay_reserve: RelayReserve::Auto,
             serve: false,
+            chain: None,
             limits: MeshLimits::default(),
         }
     }

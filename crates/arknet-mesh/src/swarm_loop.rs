@@ -8,7 +8,9 @@ use std::{
 use arknet_types::PublicKey;
 use futures::StreamExt;
 use libp2p::{
-    Multiaddr, PeerId, Swarm, kad,
+    Multiaddr, PeerId, Swarm,
+    gossipsub::{IdentTopic, MessageAcceptance, MessageId},
+    kad,
     multiaddr::Protocol,
     swarm::{
         ConnectionId, DialError,
@@ -25,9 +27,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     addresses,
     behaviour::Behaviour,
+    chain::{Judgement, Unjudged},
     dialer::{Dial, Dialer, Failed},
-    gossip::Gossip,
-    limits::{CLOSE_TIMEOUT, DIAL_WAITERS_MAX, FLUSH_TIME, KEPT_MAX, PROBES_MAX, SOUGHT_MAX},
+    gossip::{Gossip, TRANSACTION_TOPIC},
+    limits::{
+        CLOSE_TIMEOUT, DIAL_WAITERS_MAX, FLUSH_TIME, KEPT_MAX, PROBES_MAX, SEEK_INTERVAL,
+        SOUGHT_MAX,
+    },
     mesh::{Kept, MeshError, OpenError, ProbeError},
     offers::Offers,
     options::MeshOptions,
@@ -52,6 +58,10 @@ pub(crate) enum Command {
     Seek { peers: Vec<PublicKey> },
     /// Find out who answers at an address.
     Probe { address: Multiaddr, reply: oneshot::Sender<Result<PublicKey, ProbeError>> },
+    /// Spread transactions.
+    Gossip { bytes: Vec<u8> },
+    /// What becomes of a gossiped message.
+    Judge { tag: u64, judgement: Judgement },
 }
 
 /// The swarm and what is decided about it.
@@ -66,6 +76,11 @@ pub(crate) struct SwarmLoop {
     pub(super) probes: HashMap<ConnectionId, oneshot::Sender<Result<PublicKey, ProbeError>>>,
     pub(super) waiting: HashMap<PeerId, Vec<oneshot::Sender<Result<(), OpenError>>>>,
     pub(super) gossip: Gossip,
+    /// Where gossiped transactions go; none where the chain is not followed.
+    pub(super) unjudged: Option<Unjudged>,
+    /// When others that follow the chain are looked for again.
+    others_sought_at: Option<Instant>,
+    chain_peers_wanted: usize,
     pub(super) relays: Relays,
     /// Peers with offers to which connections and streams are kept ready.
     pub(super) serving: HashSet<PeerId>,
@@ -96,6 +111,7 @@ impl SwarmLoop {
         lanes: Lanes,
         connections: Connections,
         (announced, listened): (watch::Sender<Vec<Multiaddr>>, watch::Sender<Vec<Multiaddr>>),
+        unjudged: Option<Unjudged>,
         tasks: TaskTracker,
         closing: CancellationToken,
     ) -> Result<Self, MeshError> {
@@ -116,6 +132,9 @@ impl SwarmLoop {
         let mut this = Self {
             swarm,
             gossip: Gossip::new(offers.clone()),
+            unjudged,
+            others_sought_at: None,
+            chain_peers_wanted: options.limits.chain_peers_wanted,
             offers,
             lanes,
             connections,
@@ -184,8 +203,33 @@ impl SwarmLoop {
             Command::Keep { peers } => self.keep(peers),
             Command::Seek { peers } => self.seek(&peers),
             Command::Probe { address, reply } => self.probe(address, reply),
+            Command::Gossip { bytes } => {
+                let gossip = &mut self.swarm.behaviour_mut().gossip;
+                // What nobody hears now is told again while it waits for a block.
+                if let Err(error) = gossip.publish(IdentTopic::new(TRANSACTION_TOPIC), bytes) {
+                    tracing::debug!(%error, "transactions not spread");
+                }
+                return;
+            }
+            Command::Judge { tag, judgement } => {
+                let judged = self.unjudged.as_mut().and_then(|unjudged| unjudged.judged(tag));
+                self.judge(judged, judgement.into());
+                return;
+            }
         }
         self.wake();
+    }
+
+    /// Tells the gossip what became of a message.
+    pub(super) fn judge(
+        &mut self,
+        message: Option<(MessageId, PeerId)>,
+        verdict: MessageAcceptance,
+    ) {
+        if let Some((id, forwarder)) = message {
+            let gossip = &mut self.swarm.behaviour_mut().gossip;
+            let _ = gossip.report_message_validation_result(&id, &forwarder, verdict);
+        }
     }
 
     fn seek(&mut self, peers: &[PublicKey]) {
@@ -202,12 +246,27 @@ impl SwarmLoop {
         let (Ok(kad::GetClosestPeersOk { peers, .. })
         | Err(kad::GetClosestPeersError::Timeout { peers, .. })) = result;
         for kad::PeerInfo { peer_id, addrs } in peers {
-            if self.sought.contains(&peer_id) {
+            if self.sought.contains(&peer_id) || self.wants_others() {
                 let known = addresses::dialable_of(addrs, &peer_id, &self.listening);
                 self.dialer.once(peer_id, known, Instant::now());
             }
         }
         self.wake();
+    }
+
+    /// Whether this node follows the chain and knows so few that losing some may cut it off.
+    fn wants_others(&self) -> bool {
+        self.unjudged.is_some() && self.swarm.network_info().num_peers() < self.chain_peers_wanted
+    }
+
+    /// Looks for others that may follow the chain, now and then.
+    fn seek_others(&mut self, now: Instant) {
+        let is_due = self.others_sought_at.is_none_or(|at| now.duration_since(at) >= SEEK_INTERVAL);
+        if is_due && self.wants_others() && self.swarm.network_info().num_peers() > 0 {
+            self.others_sought_at = Some(now);
+            let own = *self.swarm.local_peer_id();
+            self.swarm.behaviour_mut().kad.get_closest_peers(own);
+        }
     }
 
     fn keep(&mut self, peers: Vec<Kept>) {
@@ -376,6 +435,7 @@ impl SwarmLoop {
             !replies.is_empty()
         });
         self.reserve(now);
+        self.seek_others(now);
     }
 
     pub(super) fn tend_lanes(&self, now: Instant) {

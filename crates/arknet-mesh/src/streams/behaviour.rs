@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{addresses, limits, options::MeshOptions};
 
-/// A stream on which a peer wants our offers.
+/// A stream that a peer has opened for something else than a request.
 pub(crate) struct Accepted {
     /// Who opened it.
     pub(crate) peer: PublicKey,
@@ -37,6 +37,7 @@ struct PeerCounts {
     connections: usize,
     requests: PeerPermits,
     exchanges: PeerPermits,
+    chain: Option<PeerPermits>,
 }
 
 /// The behaviour behind our streams.
@@ -48,6 +49,7 @@ pub(crate) struct StreamsBehaviour {
     peers: HashMap<PeerId, PeerCounts>,
     to_requests: mpsc::Sender<(PublicKey, RequestStream)>,
     to_exchanges: mpsc::Sender<Accepted>,
+    chain: Option<(Arc<Permits>, mpsc::Sender<Accepted>)>,
 }
 
 /// The ends of a behaviour that others hold.
@@ -56,6 +58,8 @@ pub(crate) struct StreamEnds {
     pub(crate) permits: Arc<Permits>,
     pub(crate) requests: mpsc::Receiver<(PublicKey, RequestStream)>,
     pub(crate) exchanges: mpsc::Receiver<Accepted>,
+    /// Of the chain, where it is followed.
+    pub(crate) chain: Option<mpsc::Receiver<Accepted>>,
 }
 
 impl StreamsBehaviour {
@@ -67,11 +71,22 @@ impl StreamsBehaviour {
             Permits::new(limits::EXCHANGES_ANSWERED_PER_PEER_MAX, limits::EXCHANGES_ANSWERED_MAX);
         let (to_requests, from_requests) = mpsc::channel(limits.streams_total_max.max(1));
         let (to_exchanges, from_exchanges) = mpsc::channel(limits::EXCHANGES_ANSWERED_MAX);
+        let (chain, from_chain) = options
+            .chain
+            .is_some()
+            .then(|| {
+                let permits =
+                    Permits::new(limits::CHAIN_STREAMS_PER_PEER_MAX, limits::CHAIN_STREAMS_MAX);
+                let (to_chain, from_chain) = mpsc::channel(limits::CHAIN_STREAMS_MAX);
+                ((permits, to_chain), from_chain)
+            })
+            .unzip();
         let ends = StreamEnds {
             lanes: lanes.clone(),
             permits: Arc::clone(&requests),
             requests: from_requests,
             exchanges: from_exchanges,
+            chain: from_chain,
         };
         let behaviour = Self {
             serve: options.serve,
@@ -81,6 +96,7 @@ impl StreamsBehaviour {
             peers: HashMap::new(),
             to_requests,
             to_exchanges,
+            chain,
         };
         (behaviour, ends)
     }
@@ -97,7 +113,9 @@ impl StreamsBehaviour {
             connections: 0,
             requests: self.requests.peer(),
             exchanges: self.exchanges.peer(),
+            chain: self.chain.as_ref().map(|(permits, _)| permits.peer()),
         });
+        let to_chain = self.chain.as_ref().map(|(_, to_chain)| to_chain.clone());
         Ok(Handler {
             peer: key,
             lane: self.lanes.connected(peer, id, relayed),
@@ -106,6 +124,7 @@ impl StreamsBehaviour {
             exchanges: counts.exchanges.clone(),
             to_requests: self.to_requests.clone(),
             to_exchanges: self.to_exchanges.clone(),
+            chain: counts.chain.clone().zip(to_chain),
         })
     }
 

@@ -1,7 +1,6 @@
 //! Our streams on one connection.
 
 use std::{
-    array,
     convert::Infallible,
     future::{Ready, ready},
     sync::Arc,
@@ -22,7 +21,7 @@ use libp2p::{
 use tokio::sync::mpsc;
 
 use super::{
-    EXCHANGE, INFER, RequestStream,
+    CHAIN, EXCHANGE, INFER, RequestStream,
     behaviour::Accepted,
     lane::{Lane, LaneError, StreamReply, Wanted},
     permits::PeerPermits,
@@ -33,20 +32,34 @@ use super::{
 pub(crate) enum Purpose {
     Request,
     Exchange,
+    Chain,
 }
 
-/// The protocols accepted: the exchange always, requests where they are served.
+impl Purpose {
+    const fn protocol(self) -> StreamProtocol {
+        match self {
+            Self::Request => INFER,
+            Self::Exchange => EXCHANGE,
+            Self::Chain => CHAIN,
+        }
+    }
+}
+
+/// The protocols accepted: the exchange always, requests and the chain where they are served.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Accept {
     requests: bool,
+    chain: bool,
 }
 
 impl UpgradeInfo for Accept {
     type Info = StreamProtocol;
-    type InfoIter = std::iter::Take<array::IntoIter<StreamProtocol, 2>>;
+    type InfoIter = std::vec::IntoIter<StreamProtocol>;
 
     fn protocol_info(&self) -> Self::InfoIter {
-        [EXCHANGE, INFER].into_iter().take(if self.requests { 2 } else { 1 })
+        let all = [(true, EXCHANGE), (self.requests, INFER), (self.chain, CHAIN)];
+        let served = all.into_iter().filter(|(is_served, _)| *is_served);
+        served.map(|(_, protocol)| protocol).collect::<Vec<_>>().into_iter()
     }
 }
 
@@ -56,8 +69,9 @@ impl InboundUpgrade<Stream> for Accept {
     type Future = Ready<Result<Self::Output, Infallible>>;
 
     fn upgrade_inbound(self, stream: Stream, protocol: StreamProtocol) -> Self::Future {
-        let purpose = if protocol == INFER { Purpose::Request } else { Purpose::Exchange };
-        ready(Ok((stream, purpose)))
+        let all = [Purpose::Request, Purpose::Chain];
+        let purpose = all.into_iter().find(|purpose| purpose.protocol() == protocol);
+        ready(Ok((stream, purpose.unwrap_or(Purpose::Exchange))))
     }
 }
 
@@ -70,10 +84,7 @@ impl UpgradeInfo for Open {
     type InfoIter = std::iter::Once<StreamProtocol>;
 
     fn protocol_info(&self) -> Self::InfoIter {
-        std::iter::once(match self.0 {
-            Purpose::Request => INFER,
-            Purpose::Exchange => EXCHANGE,
-        })
+        std::iter::once(self.0.protocol())
     }
 }
 
@@ -87,11 +98,11 @@ impl OutboundUpgrade<Stream> for Open {
     }
 }
 
-/// Who waits for a stream we open: the lane, or one exchange.
+/// Who waits for a stream we open: the lane, or one alone.
 #[derive(Debug)]
 pub(crate) enum Opening {
     Request,
-    Exchange(StreamReply),
+    Once(StreamReply),
 }
 
 /// Our streams on one connection.
@@ -103,6 +114,8 @@ pub(crate) struct Handler {
     pub(super) exchanges: PeerPermits,
     pub(super) to_requests: mpsc::Sender<(PublicKey, RequestStream)>,
     pub(super) to_exchanges: mpsc::Sender<Accepted>,
+    /// Where streams of the chain go; none where this node does not follow it.
+    pub(super) chain: Option<(PeerPermits, mpsc::Sender<Accepted>)>,
 }
 
 impl Handler {
@@ -125,13 +138,20 @@ impl Handler {
                         self.to_exchanges.try_send(Accepted { peer: self.peer, stream, permit });
                 }
             }
+            Purpose::Chain => {
+                if let Some((permits, to_chain)) = &self.chain
+                    && let Some(permit) = permits.take()
+                {
+                    let _ = to_chain.try_send(Accepted { peer: self.peer, stream, permit });
+                }
+            }
         }
     }
 
     fn opened(&self, stream: Stream, opening: Opening) {
         match opening {
             Opening::Request => self.lane.opened(stream),
-            Opening::Exchange(reply) => {
+            Opening::Once(reply) => {
                 let _ = reply.send(Ok(stream));
             }
         }
@@ -144,7 +164,7 @@ impl Handler {
         };
         match opening {
             Opening::Request => self.lane.failed(error),
-            Opening::Exchange(reply) => {
+            Opening::Once(reply) => {
                 let _ = reply.send(Err(error));
             }
         }
@@ -160,7 +180,8 @@ impl ConnectionHandler for Handler {
     type OutboundOpenInfo = Opening;
 
     fn listen_protocol(&self) -> SubstreamProtocol<Accept> {
-        SubstreamProtocol::new(Accept { requests: self.serve }, ())
+        let accept = Accept { requests: self.serve, chain: self.chain.is_some() };
+        SubstreamProtocol::new(accept, ())
     }
 
     fn poll(
@@ -170,7 +191,7 @@ impl ConnectionHandler for Handler {
         self.lane.poll_wanted(cx).map(|wanted| {
             let (purpose, opening) = match wanted {
                 Wanted::Request => (Purpose::Request, Opening::Request),
-                Wanted::Exchange(reply) => (Purpose::Exchange, Opening::Exchange(reply)),
+                Wanted::Once(purpose, reply) => (purpose, Opening::Once(reply)),
             };
             let protocol = SubstreamProtocol::new(Open(purpose), opening);
             ConnectionHandlerEvent::OutboundSubstreamRequest { protocol }

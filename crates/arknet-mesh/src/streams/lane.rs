@@ -12,6 +12,7 @@ use futures::AsyncRead;
 use libp2p::Stream;
 use tokio::sync::oneshot;
 
+use super::handler::Purpose;
 use crate::limits::{OPENING_MAX, WAITING_MAX};
 
 /// Why a connection gives no stream.
@@ -60,7 +61,8 @@ struct State {
     opening: usize,
     refilling: bool,
     waiting: VecDeque<StreamReply>,
-    exchanges: VecDeque<StreamReply>,
+    /// Streams that are asked for one by one.
+    once: VecDeque<(Purpose, StreamReply)>,
     demand: Demand,
     waker: Option<Waker>,
 }
@@ -68,7 +70,7 @@ struct State {
 /// What is asked of a connection's handler next.
 pub(crate) enum Wanted {
     Request,
-    Exchange(StreamReply),
+    Once(Purpose, StreamReply),
 }
 
 impl Lane {
@@ -82,7 +84,7 @@ impl Lane {
             opening: 0,
             refilling: false,
             waiting: VecDeque::new(),
-            exchanges: VecDeque::new(),
+            once: VecDeque::new(),
             demand: Demand::default(),
             waker: None,
         };
@@ -120,19 +122,20 @@ impl Lane {
         })
     }
 
-    /// Asks for a stream of the offer exchange.
-    pub(crate) fn ask_exchange(
+    /// Asks for one stream of another protocol than requests.
+    pub(crate) fn ask_once(
         &self,
+        purpose: Purpose,
     ) -> Result<oneshot::Receiver<Result<Stream, LaneError>>, LaneError> {
         let (reply, answer) = oneshot::channel();
         self.change(|state| {
             if !state.open {
                 return Err(LaneError::Closed);
             }
-            if state.exchanges.len() >= WAITING_MAX {
+            if state.once.len() >= WAITING_MAX {
                 return Err(LaneError::Crowded);
             }
-            state.exchanges.push_back(reply);
+            state.once.push_back((purpose, reply));
             Ok(answer)
         })
     }
@@ -188,8 +191,8 @@ impl Lane {
 impl Lane {
     pub(crate) fn poll_wanted(&self, cx: &Context<'_>) -> Poll<Wanted> {
         let mut state = self.lock();
-        if let Some(reply) = state.exchanges.pop_front() {
-            return Poll::Ready(Wanted::Exchange(reply));
+        if let Some((purpose, reply)) = state.once.pop_front() {
+            return Poll::Ready(Wanted::Once(purpose, reply));
         }
         let target = state.target(self.bounds);
         if state.wants_more(target) {
@@ -234,7 +237,7 @@ impl Lane {
         state.open = false;
         state.warm.clear();
         state.fail_all(LaneError::Closed);
-        for reply in state.exchanges.drain(..) {
+        for (_, reply) in state.once.drain(..) {
             let _ = reply.send(Err(LaneError::Closed));
         }
     }

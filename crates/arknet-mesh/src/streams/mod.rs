@@ -21,6 +21,7 @@ mod request_stream;
 use libp2p::StreamProtocol;
 
 pub(crate) use behaviour::{Accepted, StreamEnds, StreamsBehaviour};
+pub(crate) use handler::Purpose;
 pub(crate) use lane::{Lane, LaneError};
 pub(crate) use permits::Permits;
 pub(crate) use pool::{Lanes, Taken};
@@ -30,3 +31,5 @@ pub use request_stream::{FrameError, RequestStream};
 pub(crate) const INFER: StreamProtocol = StreamProtocol::new("/arknet/infer/1");
 /// The exchange of all offers known.
 pub(crate) const EXCHANGE: StreamProtocol = StreamProtocol::new("/arknet/offers/1");
+/// What nodes of the chain say to one another: one stream in each direction.
+pub(crate) const CHAIN: StreamProtocol = StreamProtocol::new("/arknet/chain/1");

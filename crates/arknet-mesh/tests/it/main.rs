@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails where it happens")]
 
+mod chain;
 mod finding;
 mod limits;
 mod offers;

@@ -1,0 +1,379 @@
+//! What nodes of the chain say to one another.
+//!
+//! Each node that follows the chain opens one stream to each connected peer that does too, and says
+//! there what it has to say, message after message; what the peer says comes on the stream that the
+//! peer opened. Transactions are spread by gossip, and passed on once somebody has judged them.
+//!
+//! Nothing here knows what a message means, and no message waits for a slow peer: what does not fit
+//! into its queue is lost.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use arknet_types::PublicKey;
+use libp2p::{PeerId, gossipsub};
+use tokio::{
+    select,
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, timeout},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    addresses,
+    limits::{
+        CHAIN_EVENTS_MAX, CHAIN_QUEUE_BYTES_MAX, CHAIN_QUEUE_MAX, CHAIN_TIMEOUT, CHAIN_UNJUDGED_MAX,
+    },
+    options::ChainOptions,
+    status::Connections,
+    streams::{Accepted, LaneError, Lanes, Purpose, RequestStream},
+    swarm_loop::Command,
+};
+
+/// How often peers without a stream are looked at again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What happens between this node and others that follow the chain.
+#[derive(Debug)]
+pub enum ChainEvent {
+    /// A peer can be spoken to.
+    Joined(PublicKey),
+    /// It cannot any more.
+    Gone(PublicKey),
+    /// A peer said something.
+    Said {
+        /// Who.
+        from: PublicKey,
+        /// What.
+        bytes: Vec<u8>,
+        /// Of what came by gossip: to judge it by, with [`Chain::judge`].
+        tag: Option<u64>,
+    },
+}
+
+/// What becomes of a gossiped message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Judgement {
+    /// It is passed on.
+    Accept,
+    /// It is not, and nobody is to blame.
+    Ignore,
+    /// It is not, and whoever passed it on loses standing.
+    Reject,
+}
+
+impl From<Judgement> for gossipsub::MessageAcceptance {
+    fn from(judgement: Judgement) -> Self {
+        match judgement {
+            Judgement::Accept => Self::Accept,
+            Judgement::Ignore => Self::Ignore,
+            Judgement::Reject => Self::Reject,
+        }
+    }
+}
+
+/// Says things to the peers that follow the chain. Cheap to clone.
+#[derive(Clone)]
+pub struct Chain {
+    links: Links,
+    commands: mpsc::Sender<Command>,
+    lost: Arc<AtomicU64>,
+}
+
+/// The ways to all peers that can be spoken to.
+#[derive(Clone, Default)]
+pub(crate) struct Links(Arc<Mutex<HashMap<PublicKey, Link>>>);
+
+impl Links {
+    fn lock(&self) -> MutexGuard<'_, HashMap<PublicKey, Link>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The way to one peer.
+#[derive(Clone)]
+struct Link {
+    queue: mpsc::Sender<Arc<[u8]>>,
+    queued_bytes: Arc<AtomicUsize>,
+}
+
+impl Chain {
+    pub(crate) fn new(links: Links, commands: mpsc::Sender<Command>) -> Self {
+        Self { links, commands, lost: Arc::default() }
+    }
+
+    /// Says a framed message to one peer.
+    pub fn send(&self, peer: &PublicKey, frame: &Arc<[u8]>) {
+        let link = self.links.lock().get(peer).cloned();
+        if let Some(link) = link {
+            self.push(&link, frame);
+        }
+    }
+
+    /// Says a framed message to all peers but one.
+    pub fn broadcast(&self, frame: &Arc<[u8]>, except: Option<&PublicKey>) {
+        let links = self.links.lock();
+        for (_, link) in links.iter().filter(|(peer, _)| Some(*peer) != except) {
+            self.push(link, frame);
+        }
+    }
+
+    /// Spreads a message of transactions.
+    pub fn gossip(&self, bytes: Vec<u8>) {
+        self.command(Command::Gossip { bytes });
+    }
+
+    /// Says what becomes of a gossiped message. Once for each tag.
+    pub fn judge(&self, tag: u64, judgement: Judgement) {
+        self.command(Command::Judge { tag, judgement });
+    }
+
+    /// Messages that did not fit into a queue.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    fn command(&self, command: Command) {
+        if self.commands.try_send(command).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn push(&self, link: &Link, frame: &Arc<[u8]>) {
+        let before = link.queued_bytes.fetch_add(frame.len(), Ordering::Relaxed);
+        let has_room = before.saturating_add(frame.len()) <= CHAIN_QUEUE_BYTES_MAX;
+        if !has_room || link.queue.try_send(Arc::clone(frame)).is_err() {
+            link.queued_bytes.fetch_sub(frame.len(), Ordering::Relaxed);
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Gossiped messages that wait for a judgement, the oldest first.
+pub(crate) struct Unjudged {
+    events: mpsc::Sender<ChainEvent>,
+    next_tag: u64,
+    waiting: BTreeMap<u64, (gossipsub::MessageId, PeerId)>,
+}
+
+impl Unjudged {
+    pub(crate) fn new(events: mpsc::Sender<ChainEvent>) -> Self {
+        Self { events, next_tag: 0, waiting: BTreeMap::new() }
+    }
+
+    /// Hands a message to whoever judges it. Returns those of which nobody will hear any more.
+    pub(crate) fn arrived(
+        &mut self,
+        id: gossipsub::MessageId,
+        forwarder: PeerId,
+        message: gossipsub::Message,
+    ) -> Option<(gossipsub::MessageId, PeerId)> {
+        let Some(from) = addresses::public_key(&forwarder) else { return Some((id, forwarder)) };
+        let tag = self.next_tag;
+        let said = ChainEvent::Said { from, bytes: message.data, tag: Some(tag) };
+        if self.events.try_send(said).is_err() {
+            return Some((id, forwarder));
+        }
+        self.next_tag += 1;
+        self.waiting.insert(tag, (id, forwarder));
+        if self.waiting.len() <= CHAIN_UNJUDGED_MAX {
+            return None;
+        }
+        self.waiting.pop_first().map(|(_, oldest)| oldest)
+    }
+
+    pub(crate) fn judged(&mut self, tag: u64) -> Option<(gossipsub::MessageId, PeerId)> {
+        self.waiting.remove(&tag)
+    }
+}
+
+/// What the task of the chain works with.
+pub(crate) struct ChainTask {
+    pub(crate) links: Links,
+    pub(crate) options: ChainOptions,
+    pub(crate) events: mpsc::Sender<ChainEvent>,
+    pub(crate) lanes: Lanes,
+    pub(crate) connections: Connections,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) closing: CancellationToken,
+}
+
+/// Where those who listen to the chain get what is said.
+pub(crate) fn events() -> (mpsc::Sender<ChainEvent>, mpsc::Receiver<ChainEvent>) {
+    mpsc::channel(CHAIN_EVENTS_MAX)
+}
+
+/// A connected peer, as far as the chain goes.
+struct Known {
+    gone: CancellationToken,
+    /// It does not follow the chain.
+    is_deaf: bool,
+    is_working: bool,
+}
+
+/// How the work for a stream to a peer ended.
+struct Ended {
+    peer: PublicKey,
+    is_deaf: bool,
+}
+
+impl ChainTask {
+    /// Opens streams to peers that come, and reads those that they open, until the mesh closes.
+    pub(crate) async fn run(self, mut accepted: mpsc::Receiver<Accepted>) {
+        let closing = self.closing.clone();
+        let mut changed = self.connections.changed();
+        let mut tick = interval(AGAIN);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (ended, mut endings) = mpsc::channel(CHAIN_EVENTS_MAX);
+        let mut known: HashMap<PublicKey, Known> = HashMap::new();
+        loop {
+            select! {
+                biased;
+                () = closing.cancelled() => return,
+                Some(Ended { peer, is_deaf }) = endings.recv() => {
+                    if let Some(known) = known.get_mut(&peer) {
+                        (known.is_working, known.is_deaf) = (false, is_deaf);
+                    }
+                }
+                stream = accepted.recv() => {
+                    // The swarm is gone.
+                    let Some(stream) = stream else { break };
+                    let read = read(stream, self.options, self.events.clone());
+                    let closing = self.closing.clone();
+                    self.tasks.spawn(async move { closing.run_until_cancelled(read).await });
+                }
+                Ok(()) = changed.changed() => self.look(&mut known, &ended),
+                _ = tick.tick() => self.look(&mut known, &ended),
+            }
+        }
+        for known in known.into_values() {
+            known.gone.cancel();
+        }
+    }
+
+    /// Begins with peers that are new, ends with those that are gone.
+    fn look(&self, known: &mut HashMap<PublicKey, Known>, ended: &mpsc::Sender<Ended>) {
+        let connected: Vec<_> = self.connections.list().into_iter().map(|one| one.peer).collect();
+        known.retain(|peer, known| {
+            let is_there = connected.contains(peer);
+            if !is_there {
+                known.gone.cancel();
+            }
+            is_there || known.is_working
+        });
+        for peer in connected {
+            let known = known.entry(peer).or_insert_with(|| Known {
+                gone: self.closing.child_token(),
+                is_deaf: false,
+                is_working: false,
+            });
+            if known.is_working || known.is_deaf {
+                continue;
+            }
+            if known.gone.is_cancelled() {
+                known.gone = self.closing.child_token();
+            }
+            known.is_working = true;
+            let (link, ended, gone) = (self.link(peer), ended.clone(), known.gone.clone());
+            self.tasks.spawn(async move {
+                let is_deaf = link.run(gone).await;
+                // The task that listens ends with the mesh.
+                let _ = ended.send(Ended { peer, is_deaf }).await;
+            });
+        }
+    }
+
+    fn link(&self, peer: PublicKey) -> LinkTask {
+        LinkTask {
+            peer,
+            links: self.links.clone(),
+            events: self.events.clone(),
+            lanes: self.lanes.clone(),
+        }
+    }
+}
+
+/// One stream to one peer.
+struct LinkTask {
+    peer: PublicKey,
+    links: Links,
+    events: mpsc::Sender<ChainEvent>,
+    lanes: Lanes,
+}
+
+impl LinkTask {
+    /// Speaks to the peer for as long as it hears. Returns whether it does not follow the chain.
+    async fn run(self, gone: CancellationToken) -> bool {
+        let opened = gone.run_until_cancelled(timeout(CHAIN_TIMEOUT, self.open())).await;
+        let mut stream = match opened {
+            Some(Ok(Ok(stream))) => stream,
+            Some(Ok(Err(error))) => return error == LaneError::Unsupported,
+            Some(Err(_)) | None => return false,
+        };
+        let (queue, queued) = mpsc::channel(CHAIN_QUEUE_MAX);
+        let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let link = Link { queue, queued_bytes: Arc::clone(&queued_bytes) };
+        self.links.lock().insert(self.peer, link);
+        let is_heard = self.events.send(ChainEvent::Joined(self.peer)).await.is_ok();
+        if is_heard {
+            gone.run_until_cancelled(write(&mut stream, queued, &queued_bytes)).await;
+        }
+        self.links.lock().remove(&self.peer);
+        // Whoever listened may have gone.
+        let _ = self.events.send(ChainEvent::Gone(self.peer)).await;
+        false
+    }
+
+    async fn open(&self) -> Result<RequestStream, LaneError> {
+        let lane = self.lanes.best(&addresses::peer_id(&self.peer)).ok_or(LaneError::Closed)?;
+        let stream = lane.ask_once(Purpose::Chain)?.await.unwrap_or(Err(LaneError::Closed))?;
+        Ok(RequestStream::opened(stream))
+    }
+}
+
+/// Writes what is queued, until the stream fails or the peer takes too long for one message.
+async fn write(
+    stream: &mut RequestStream,
+    mut queued: mpsc::Receiver<Arc<[u8]>>,
+    queued_bytes: &AtomicUsize,
+) {
+    loop {
+        let frame = select! {
+            biased;
+            // Nothing is ever said back: this is how the end of the stream is noticed.
+            () = stream.gone() => return,
+            frame = queued.recv() => frame,
+        };
+        let Some(frame) = frame else { return };
+        queued_bytes.fetch_sub(frame.len(), Ordering::Relaxed);
+        match timeout(CHAIN_TIMEOUT, stream.write_raw(&frame)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return tracing::debug!(%error, "a stream of the chain failed"),
+            Err(_) => return tracing::debug!("a peer reads the chain too slowly"),
+        }
+    }
+}
+
+/// Reads what a peer says. A reader that is behind slows the peer down, and nobody else.
+async fn read(accepted: Accepted, options: ChainOptions, events: mpsc::Sender<ChainEvent>) {
+    let Accepted { peer, stream, permit } = accepted;
+    let mut stream = RequestStream::accepted(stream, permit);
+    loop {
+        match stream.read_raw(options.message_bytes_max).await {
+            Ok(bytes) => {
+                let said = ChainEvent::Said { from: peer, bytes, tag: None };
+                if events.send(said).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => return tracing::debug!(%error, "a peer stopped speaking of the chain"),
+        }
+    }
+}

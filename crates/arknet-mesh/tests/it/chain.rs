@@ -1,0 +1,143 @@
+use std::sync::Arc;
+
+use arknet_mesh::{Chain, ChainEvent, ChainOptions, Judgement, Mesh, MeshOptions};
+use arknet_types::{PublicKey, frame};
+use tokio::sync::mpsc;
+
+use crate::support::{options, seeds, started, within};
+
+const TCP: &[&str] = &["/ip4/127.0.0.1/tcp/0"];
+const BYTES_MAX: usize = 64 * 1024;
+
+fn following(seed: u8, of: &[&Mesh]) -> MeshOptions {
+    let chain = ChainOptions { message_bytes_max: BYTES_MAX, transactions_bytes_max: BYTES_MAX };
+    let seeds = of.iter().flat_map(|mesh| seeds(mesh)).collect();
+    // They connect as they are told to, and to nobody else.
+    let mut options = MeshOptions { chain: Some(chain), seeds, ..options(seed, TCP) };
+    options.limits.chain_peers_wanted = 0;
+    options
+}
+
+struct Follower {
+    mesh: Mesh,
+    chain: Chain,
+    events: mpsc::Receiver<ChainEvent>,
+}
+
+impl Follower {
+    async fn start(seed: u8, of: &[&Mesh]) -> Self {
+        let (mesh, _) = started(following(seed, of)).await;
+        let (chain, events) = mesh.chain().unwrap();
+        assert!(mesh.chain().is_none(), "one listens");
+        Self { mesh, chain, events }
+    }
+
+    async fn next(&mut self) -> ChainEvent {
+        within(10, self.events.recv()).await.unwrap()
+    }
+
+    async fn joined(&mut self) -> PublicKey {
+        match self.next().await {
+            ChainEvent::Joined(peer) => peer,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn said(&mut self) -> (PublicKey, Vec<u8>, Option<u64>) {
+        loop {
+            match self.next().await {
+                ChainEvent::Said { from, bytes, tag } => return (from, bytes, tag),
+                ChainEvent::Joined(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+fn framed(text: &str) -> Arc<[u8]> {
+    frame(text).into()
+}
+
+fn heard(text: &str) -> Vec<u8> {
+    arknet_types::encode(text)
+}
+
+#[tokio::test]
+async fn followers_of_the_chain_hear_each_other_and_know_who_speaks() {
+    let mut one = Follower::start(1, &[]).await;
+    let mut two = Follower::start(2, &[&one.mesh]).await;
+    assert_eq!(one.joined().await, two.mesh.peer());
+    assert_eq!(two.joined().await, one.mesh.peer());
+    one.chain.broadcast(&framed("to all"), None);
+    one.chain.send(&two.mesh.peer(), &framed("to you"));
+    for text in ["to all", "to you"] {
+        assert_eq!(two.said().await, (one.mesh.peer(), heard(text), None));
+    }
+    one.chain.broadcast(&framed("to others"), Some(&two.mesh.peer()));
+    two.chain.send(&one.mesh.peer(), &framed("to you"));
+    assert_eq!(one.said().await, (two.mesh.peer(), heard("to you"), None));
+
+    let gone = two.mesh.peer();
+    drop(two.chain);
+    two.mesh.shutdown().await;
+    assert!(matches!(one.next().await, ChainEvent::Gone(peer) if peer == gone));
+    one.chain.send(&gone, &framed("to nobody"));
+    assert_eq!(one.chain.lost(), 0, "who is gone is nobody's loss");
+}
+
+#[tokio::test]
+async fn who_does_not_follow_the_chain_is_left_in_peace_and_too_much_ends_a_stream() {
+    let mut one = Follower::start(1, &[]).await;
+    let deaf = MeshOptions { seeds: seeds(&one.mesh), ..options(2, TCP) };
+    let (deaf, _) = started(deaf).await;
+    let mut three = Follower::start(3, &[&one.mesh]).await;
+    assert_eq!(one.joined().await, three.mesh.peer());
+    assert!(one.mesh.connected().iter().any(|peer| peer.peer == deaf.peer()));
+    assert!(deaf.chain().is_none());
+    let long: Arc<[u8]> = frame(&vec![0_u8; BYTES_MAX]).into();
+    three.chain.broadcast(&long, None);
+    three.joined().await;
+    assert!(matches!(three.next().await, ChainEvent::Gone(_)), "the stream is reset");
+    // It opens another one, and what is said there is heard.
+    three.joined().await;
+    three.chain.broadcast(&framed("short"), None);
+    assert_eq!(one.said().await.1, heard("short"));
+}
+
+#[tokio::test]
+async fn transactions_are_passed_on_once_they_are_judged_to_be_good() {
+    let mut one = Follower::start(1, &[]).await;
+    let mut middle = Follower::start(2, &[&one.mesh]).await;
+    one.joined().await;
+    middle.joined().await;
+    let mut far = Follower::start(3, &[&middle.mesh]).await;
+    assert_eq!(far.joined().await, middle.mesh.peer());
+    // Whether a topic's listeners are known yet cannot be seen from outside, so it is said until it
+    // is heard: each time other bytes, for what was heard is not told twice.
+    let mut number = 0_u32;
+    let mut tell = async |text: &str, to: &mut Follower| {
+        loop {
+            number += 1;
+            let bytes = format!("{text} {number}").into_bytes();
+            one.chain.gossip(bytes);
+            let heard =
+                tokio::time::timeout(std::time::Duration::from_millis(200), to.said()).await;
+            if let Ok((_, bytes, tag)) = heard {
+                return (String::from_utf8(bytes).unwrap(), tag.unwrap());
+            }
+        }
+    };
+    let (text, tag) = tell("bad", &mut middle).await;
+    assert!(text.starts_with("bad"), "{text}");
+    middle.chain.judge(tag, Judgement::Ignore);
+    let (mut text, mut tag) = tell("good", &mut middle).await;
+    while !text.starts_with("good") {
+        middle.chain.judge(tag, Judgement::Ignore);
+        (text, tag) = tell("good", &mut middle).await;
+    }
+    middle.chain.judge(tag, Judgement::Accept);
+    let (from, bytes, tag) = far.said().await;
+    assert_eq!(String::from_utf8(bytes).unwrap(), text, "what was not accepted does not come");
+    assert!(tag.is_some());
+    assert_eq!(from, middle.mesh.peer(), "who passed it on");
+}
