@@ -20,7 +20,7 @@ use crate::{
 /// Longer than anything takes that goes well, on a machine that is busy with other things.
 const LONG: Duration = Duration::from_secs(120);
 
-fn pay(from: u8, nonce: u64, to: u8) -> SignedTransaction {
+pub(crate) fn pay(from: u8, nonce: u64, to: u8) -> SignedTransaction {
     let body = TransactionBody {
         network: network(),
         signer: wallet(from).public(),
@@ -55,7 +55,7 @@ fn account(net: &Network, at: u8, n: u8) -> Account {
     read(&net.node(at).store().read().unwrap(), &Key::Account(address(n))).unwrap()
 }
 
-async fn in_time<T>(what: impl Future<Output = T>) -> T {
+pub(crate) async fn in_time<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(LONG, what).await.expect("it takes far too long")
 }
 

@@ -29,34 +29,40 @@ impl Answer {
 
 /// Sends a request as it stands and reads the answer to its end.
 pub(crate) async fn raw(address: SocketAddr, request: &str) -> Answer {
-    let mut stream = TcpStream::connect(address).await.unwrap();
+    try_raw(address, request).await.expect("an answer")
+}
+
+/// The same with a server that may be gone.
+async fn try_raw(address: SocketAddr, request: &str) -> Option<Answer> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
     // Who refuses early may not read all of it.
     let _ = stream.write_all(request.as_bytes()).await;
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes).await;
     let text = String::from_utf8(bytes).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text}"));
+    let (head, body) = text.split_once("\r\n\r\n")?;
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Answer {
-        status,
-        head: head.to_lowercase(),
-        body: serde_json::from_str(body).unwrap_or_default(),
-    }
+    let body = serde_json::from_str(body).unwrap_or_default();
+    Some(Answer { status, head: head.to_lowercase(), body })
 }
 
 pub(crate) async fn get(address: SocketAddr, path: &str) -> Answer {
-    raw(address, &format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"))
-        .await
+    try_get(address, path).await.expect("an answer")
+}
+
+pub(crate) async fn try_get(address: SocketAddr, path: &str) -> Option<Answer> {
+    let head = "host: localhost\r\nconnection: close";
+    try_raw(address, &format!("GET {path} HTTP/1.1\r\n{head}\r\n\r\n")).await
 }
 
 pub(crate) async fn post(address: SocketAddr, path: &str, body: &str) -> Answer {
+    try_post(address, path, body).await.expect("an answer")
+}
+
+pub(crate) async fn try_post(address: SocketAddr, path: &str, body: &str) -> Option<Answer> {
     let head = "host: localhost\r\nconnection: close\r\ncontent-type: application/json";
-    let length = body.len();
-    raw(
-        address,
-        &format!("POST {path} HTTP/1.1\r\n{head}\r\ncontent-length: {length}\r\n\r\n{body}"),
-    )
-    .await
+    let (start, length) = (format!("POST {path} HTTP/1.1\r\n{head}"), body.len());
+    try_raw(address, &format!("{start}\r\ncontent-length: {length}\r\n\r\n{body}")).await
 }
 
 /// A stream of events.

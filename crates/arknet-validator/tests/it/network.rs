@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -24,7 +24,7 @@ pub(crate) fn now() -> Timestamp {
     Timestamp(u64::try_from(since.as_millis()).unwrap())
 }
 
-fn peer(n: u8) -> Peer {
+pub(crate) fn peer(n: u8) -> Peer {
     KeyPair::from_seed(&[n ^ 0x40; 32]).public()
 }
 
@@ -110,6 +110,35 @@ impl Transport for Wire {
     }
 }
 
+/// What a node is started with, which votes if the genesis knows it.
+pub(crate) fn options(n: u8, directory: &Path, genesis: &Genesis) -> ValidatorOptions {
+    let timing = Timing {
+        propose_ms: 400,
+        prevote_ms: 150,
+        precommit_ms: 150,
+        delta_ms: 100,
+        rebroadcast_ms: 300,
+        block_interval_ms: 30,
+        gather_ms: 10,
+        catch_up_ms: 100,
+        ..Timing::default()
+    };
+    let votes = genesis.validators.iter().any(|v| v.operator == address(n));
+    let consensus = Options {
+        key: votes.then(|| (address(n), consensus_key(n))),
+        timing,
+        which_hold,
+        quotes: Arc::new(NoQuotes),
+    };
+    ValidatorOptions {
+        directory: directory.to_owned(),
+        genesis: genesis.clone(),
+        store: StoreOptions { cache_bytes: 4 * 1024 * 1024, ..StoreOptions::default() },
+        consensus,
+        clock: Arc::new(now),
+    }
+}
+
 /// A network with its disks.
 pub(crate) struct Network {
     pub(crate) genesis: Genesis,
@@ -134,34 +163,10 @@ impl Network {
         home.path().to_owned()
     }
 
-    /// Starts node `n`, which votes if the genesis knows it.
+    /// Starts node `n`.
     pub(crate) fn start(&mut self, n: u8) {
         let directory = self.home(n);
-        let timing = Timing {
-            propose_ms: 400,
-            prevote_ms: 150,
-            precommit_ms: 150,
-            delta_ms: 100,
-            rebroadcast_ms: 300,
-            block_interval_ms: 30,
-            gather_ms: 10,
-            catch_up_ms: 100,
-            ..Timing::default()
-        };
-        let votes = self.genesis.validators.iter().any(|v| v.operator == address(n));
-        let consensus = Options {
-            key: votes.then(|| (address(n), consensus_key(n))),
-            timing,
-            which_hold,
-            quotes: Arc::new(NoQuotes),
-        };
-        let options = ValidatorOptions {
-            directory,
-            genesis: self.genesis.clone(),
-            store: StoreOptions { cache_bytes: 4 * 1024 * 1024, ..StoreOptions::default() },
-            consensus,
-            clock: Arc::new(now),
-        };
+        let options = options(n, &directory, &self.genesis);
         let me = peer(n);
         let events = self.hub.join(me);
         let wire = Arc::new(Wire { me, hub: Arc::clone(&self.hub) });
