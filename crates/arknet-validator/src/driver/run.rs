@@ -158,6 +158,8 @@ impl Run {
     fn step(&mut self, batch: Batch) -> Result<(), DriverError> {
         for event in batch.events {
             self.event(event)?;
+            // Many things may have come, and time does not wait for the last of them.
+            self.wake()?;
         }
         let mut submitted = Vec::new();
         for ask in batch.asks {
@@ -170,6 +172,11 @@ impl Run {
         if !submitted.is_empty() {
             self.submit(submitted)?;
         }
+        self.wake()
+    }
+
+    /// Tells the state machine that time has passed, where it wants to know.
+    fn wake(&mut self) -> Result<(), DriverError> {
         let now = (self.clock)();
         if self.replica.next_wakeup().is_some_and(|at| at <= now) {
             let mut out = Vec::new();
