@@ -58,6 +58,8 @@ pub struct Status {
     pub addresses: Vec<String>,
     /// Its gateway, where it has one.
     pub gateway: Option<SocketAddr>,
+    /// The chain RPC, where it follows a chain.
+    pub rpc: Option<SocketAddr>,
     /// Peers connected.
     pub connected: usize,
     /// Peers approved.
@@ -125,6 +127,7 @@ pub(crate) struct Admin {
     pub(crate) config: Config,
     pub(crate) network: String,
     pub(crate) gateway: Option<SocketAddr>,
+    pub(crate) rpc: Option<SocketAddr>,
     pub(crate) mesh: Mesh,
     pub(crate) serving: Serving,
     pub(crate) scrape: Arc<Scrape>,
@@ -155,6 +158,7 @@ impl Admin {
             uptime_s: self.started.elapsed().as_secs(),
             addresses: addresses(&self.mesh),
             gateway: self.gateway,
+            rpc: self.rpc,
             connected: self.mesh.connected().len(),
             approved: self.approvals.grants().len(),
             approved_peers_problem: self.approvals.problem(),

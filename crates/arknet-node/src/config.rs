@@ -6,12 +6,13 @@ use std::{
     collections::BTreeSet,
     fmt, io,
     net::SocketAddr,
+    num::NonZeroU64,
     path::{Path, PathBuf},
 };
 
 use arknet_protocol::{Preempt, Who};
 use arknet_provider::upstream::UpstreamOptions;
-use arknet_types::{Atoms, Endpoint, ModelName, NetworkId, NodeId, Profile};
+use arknet_types::{Address, Atoms, Endpoint, ModelName, NetworkId, NodeId, Profile};
 use serde::{Deserialize, Serialize};
 
 pub use self::registry::{RegistryDatabase, RegistryDatabaseError, RegistrySection};
@@ -71,6 +72,8 @@ pub struct Config {
     pub compute: Compute,
     /// The local HTTP door.
     pub gateway: Gateway,
+    /// The ledger, where `genesis.json` says which.
+    pub ledger: LedgerSection,
     /// The connections to other nodes.
     pub mesh: MeshSection,
     /// A registry that runs here.
@@ -152,6 +155,31 @@ pub struct Grid {
     /// Nothing of an answer leaves before the disk has the line that opens its request. Otherwise
     /// the system has it, and a loss of power may take the lines of a few milliseconds.
     pub audit_waits_for_disk: bool,
+}
+
+/// The section `[ledger]`. A node that has a genesis follows the chain that begins with it, and votes
+/// where its role is `validator`.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LedgerSection {
+    /// What the chain begins with; `genesis.json` in the data directory, where it is, when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub genesis: Option<PathBuf>,
+    /// Address and port of the chain RPC.
+    pub rpc: SocketAddr,
+    /// Host names that may be used for the RPC beside those of this machine.
+    pub allowed_hosts: Vec<String>,
+    /// The account this node votes for; that of its own wallet when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator: Option<Address>,
+    /// Memory for pages of the ledger, in megabytes (1 to 65536).
+    pub cache_mb: u64,
+    /// Blocks that are kept, the last ones; all when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_blocks: Option<NonZeroU64>,
+    /// Time between two blocks when there is nothing to put in, in milliseconds (0 to 60000). All
+    /// validators should have the same.
+    pub block_interval_ms: u64,
 }
 
 /// The section `[gateway]`.
@@ -319,6 +347,7 @@ impl Default for Config {
             grid: Grid::default(),
             compute: Compute::default(),
             gateway: Gateway::default(),
+            ledger: LedgerSection::default(),
             mesh: MeshSection::default(),
             registry: RegistrySection::default(),
             telemetry: Telemetry::default(),
@@ -354,6 +383,20 @@ impl Default for Grid {
             audit_log: None,
             audit_file_bytes_max: 16 << 20,
             audit_waits_for_disk: true,
+        }
+    }
+}
+
+impl Default for LedgerSection {
+    fn default() -> Self {
+        Self {
+            genesis: None,
+            rpc: SocketAddr::from(([127, 0, 0, 1], 26657)),
+            allowed_hosts: vec![],
+            operator: None,
+            cache_mb: 64,
+            keep_blocks: None,
+            block_interval_ms: 1_000,
         }
     }
 }
@@ -582,6 +625,8 @@ impl Config {
         for (key, value, low, high) in [
             ("shutdown_grace_ms", self.shutdown_grace_ms, 0, 600_000),
             ("grid.audit_file_bytes_max", self.grid.audit_file_bytes_max, 65_536, 1 << 40),
+            ("ledger.cache_mb", self.ledger.cache_mb, 1, 65_536),
+            ("ledger.block_interval_ms", self.ledger.block_interval_ms, 0, 60_000),
             ("compute.requests_per_peer_max", compute.requests_per_peer_max.into(), 1, 65_536),
             ("compute.queue_max", compute.queue_max.into(), 0, 65_536),
             ("compute.slow_reader_ms", compute.slow_reader_ms, 1_000, 600_000),

@@ -159,6 +159,24 @@ impl DataDir {
         self.root.join("reputation.json")
     }
 
+    /// What the chain begins with, where this node follows one.
+    #[must_use]
+    pub fn genesis(&self) -> PathBuf {
+        self.root.join("genesis.json")
+    }
+
+    /// The key with which this node votes on blocks.
+    #[must_use]
+    pub fn consensus_key(&self) -> PathBuf {
+        self.root.join("consensus.key")
+    }
+
+    /// Where the ledger is kept.
+    #[must_use]
+    pub fn ledger(&self) -> PathBuf {
+        self.root.join("ledger")
+    }
+
     /// The directory of models.
     #[must_use]
     pub fn models(&self) -> PathBuf {

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arknet_chain::Genesis;
 use arknet_mesh::{Inbound, Mesh, MeshError, MeshOptions, Multiaddr};
 use arknet_protocol::{Policy, Who};
 use arknet_provider::{
@@ -42,6 +43,7 @@ use crate::{
     gate::Gate,
     horizon::HorizonStore,
     keys::{KeyRing, KeysError},
+    ledger::{self, Ledger, LedgerError},
     metrics::Metrics,
     models::ModelEntry,
     offering::Offering,
@@ -103,6 +105,9 @@ pub enum NodeError {
     /// A model cannot be served.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The ledger does not start.
+    #[error("the ledger: {0}")]
+    Ledger(#[from] LedgerError),
     /// The mesh does not start.
     #[error(transparent)]
     Mesh(#[from] MeshError),
@@ -187,10 +192,15 @@ impl Node {
         lock: DataLock,
     ) -> Result<Self, NodeError> {
         let key = keyfile::load_or_create(&data.peer_key())?;
-        let (network, seed_texts) = network(data, &config)?;
+        let genesis = ledger::genesis(data, &config)?;
+        let (network, seed_texts) = network(data, &config, genesis.as_ref())?;
         // The ports first: they are what most often stands in the way.
         let admin_listener = listen(config.admin.listen, "--admin").await?;
         let gateway_listener = gateway_listener(&config).await?;
+        let rpc_listener = match &genesis {
+            Some(_) => Some(listen(config.ledger.rpc, "[ledger] rpc").await?),
+            None => None,
+        };
         let metrics = Metrics::new();
         let horizon = HorizonStore::open(data.horizon())?;
         let gate = gate(&config, &key, &network, &horizon);
@@ -198,9 +208,20 @@ impl Node {
         let audit = audit_log(data, &config, &key, &network)?;
         let serving = serving(data, &config, gate, providers, (horizon, metrics.clone(), audit))?;
         let node_id = node_id(&config, &key);
-        let (mesh, inbound) = start_mesh(&config, &key, &node_id, &network, &seed_texts)?;
+        let follows = genesis.is_some();
+        let (mesh, inbound) =
+            start_mesh(&config, (&key, &node_id), (&network, &seed_texts), follows)?;
         let stop = CancellationToken::new();
         let mut parts = JoinSet::new();
+        let rpc = match genesis.zip(rpc_listener) {
+            Some((genesis, listener)) => {
+                let ledger = Ledger::start(data, &config, genesis, &mesh, listener)?;
+                let address = ledger.rpc_address();
+                spawn(&mut parts, "ledger", ledger.run(stop.clone()));
+                Some(address)
+            }
+            None => None,
+        };
         spawn_serving(&mut parts, &serving, inbound);
         let grid = Grid::new(mesh.clone(), approvals.clone());
         grid.spawn(&mut parts, data, &stop);
@@ -238,6 +259,7 @@ impl Node {
             discovery,
             network: network.to_string(),
             gateway,
+            rpc,
             mesh: mesh.clone(),
             serving: serving.clone(),
             scrape,
@@ -544,19 +566,23 @@ fn serving(
 }
 
 /// The network to be part of, and whom to connect to first.
-fn network(data: &DataDir, config: &Config) -> Result<(NetworkId, Vec<String>), NodeError> {
+fn network(
+    data: &DataDir,
+    config: &Config,
+    genesis: Option<&Genesis>,
+) -> Result<(NetworkId, Vec<String>), NodeError> {
     let file = seeds::load(Some(data.root()))?;
     let compiled = || file.seeds.into_iter().map(|seed| seed.multiaddr).collect();
     let seeds = config.mesh.seeds.clone().unwrap_or_else(compiled);
-    Ok((config.mesh.network.clone().unwrap_or(file.chain_id), seeds))
+    let of_chain = genesis.map(|genesis| genesis.network.clone());
+    Ok((config.mesh.network.clone().or(of_chain).unwrap_or(file.chain_id), seeds))
 }
 
 fn start_mesh(
     config: &Config,
-    key: &KeyPair,
-    node_id: &NodeId,
-    network: &NetworkId,
-    seeds: &[String],
+    (key, node_id): (&KeyPair, &NodeId),
+    (network, seeds): (&NetworkId, &[String]),
+    follows: bool,
 ) -> Result<(Mesh, Inbound), NodeError> {
     for address in &config.mesh.listen {
         // The mesh shares its port with its own outgoing connections, so another node on the same
@@ -574,6 +600,7 @@ fn start_mesh(
     options.seeds = parse_seeds(seeds)?;
     options.relay_server = config.plays(Role::Validator);
     options.serve = config.plays(Role::Compute);
+    options.chain = follows.then(ledger::chain_options);
     Ok(arknet_mesh::start(options)?)
 }
 

@@ -60,6 +60,9 @@ fn welcome(status: &Status) -> String {
             format!("http://{gateway}/v1 (OpenAI, and without /v1 Anthropic and Ollama)"),
         ]);
     }
+    if let Some(rpc) = status.rpc {
+        rows.push(vec!["the chain".into(), format!("http://{rpc}")]);
+    }
     if let Some(address) = status.addresses.first() {
         rows.push(vec![
             "from another machine".into(),

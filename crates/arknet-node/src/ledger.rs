@@ -1,0 +1,265 @@
+//! The chain in this node: its messages over the mesh, its RPC, and what it says of itself.
+
+use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc};
+
+use arknet_chain::{Genesis, GenesisError, NoQuotes};
+use arknet_consensus::{
+    Message, Misdeed, Options, Peer, Timing,
+    limits::{MESSAGE_BYTES_MAX, TRANSACTIONS_BYTES_MAX},
+};
+use arknet_mesh::{Chain, ChainEvent, ChainOptions, Judgement, Mesh};
+use arknet_sdk::keyfile::{self, KeyFileError};
+use arknet_types::{Address, NetworkId, frame};
+use arknet_validator::{
+    Event, RpcOptions, RpcServer, StartError, StoreOptions, Transport, Validator, ValidatorOptions,
+    Verdict, which_hold,
+};
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Config, DataDir, Role};
+
+/// Events on their way to the thread that keeps the ledger.
+const EVENTS_MAX: usize = 256;
+/// Bytes that a message of transactions has around them.
+const ENVELOPE_BYTES: usize = 64;
+
+/// Why the ledger of a node does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    /// The directory of the ledger cannot be made.
+    #[error("{path}: {source}")]
+    Directory {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The genesis document cannot be read.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The genesis document does not count.
+    #[error("{path}: {source}")]
+    Genesis {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        source: GenesisError,
+    },
+    /// A key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The configuration names another network.
+    #[error("the genesis is of the network {genesis}, [mesh] network says {configured}")]
+    Network {
+        /// What the document says.
+        genesis: NetworkId,
+        /// What the configuration says.
+        configured: NetworkId,
+    },
+    /// The RPC cannot be served.
+    #[error("the chain RPC: {0}")]
+    Rpc(#[source] io::Error),
+    /// The ledger cannot be kept.
+    #[error(transparent)]
+    Start(#[from] StartError),
+}
+
+/// The genesis of the chain that this node follows; none where it follows none.
+pub(crate) fn genesis(data: &DataDir, config: &Config) -> Result<Option<Genesis>, LedgerError> {
+    let path = config.ledger.genesis.clone().unwrap_or_else(|| data.genesis());
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error)
+            if error.kind() == io::ErrorKind::NotFound && config.ledger.genesis.is_none() =>
+        {
+            return Ok(None);
+        }
+        Err(source) => return Err(LedgerError::File { path, source }),
+    };
+    let genesis = Genesis::parse(&text).map_err(|source| LedgerError::Genesis { path, source })?;
+    match &config.mesh.network {
+        Some(configured) if *configured != genesis.network => {
+            Err(LedgerError::Network { genesis: genesis.network, configured: configured.clone() })
+        }
+        _ => Ok(Some(genesis)),
+    }
+}
+
+/// What the mesh carries for the chain.
+pub(crate) fn chain_options() -> ChainOptions {
+    ChainOptions {
+        message_bytes_max: MESSAGE_BYTES_MAX,
+        transactions_bytes_max: TRANSACTIONS_BYTES_MAX + ENVELOPE_BYTES,
+    }
+}
+
+/// The chain as part of a running node.
+pub(crate) struct Ledger {
+    validator: Validator,
+    rpc: RpcServer,
+    inbound: Inbound,
+}
+
+impl Ledger {
+    /// Opens the ledger and goes on where it was.
+    pub(crate) fn start(
+        data: &DataDir,
+        config: &Config,
+        genesis: Genesis,
+        mesh: &Mesh,
+        listener: TcpListener,
+    ) -> Result<Self, LedgerError> {
+        let directory = data.ledger();
+        fs::create_dir_all(&directory)
+            .map_err(|source| LedgerError::Directory { path: directory.clone(), source })?;
+        let options = ValidatorOptions {
+            directory,
+            genesis,
+            store: StoreOptions {
+                cache_bytes: usize::try_from(config.ledger.cache_mb << 20).unwrap_or(usize::MAX),
+                keep_blocks: config.ledger.keep_blocks,
+            },
+            consensus: Options {
+                key: voter(data, config)?,
+                timing: Timing {
+                    block_interval_ms: config.ledger.block_interval_ms,
+                    ..Timing::default()
+                },
+                which_hold,
+                quotes: Arc::new(NoQuotes),
+            },
+            clock: Arc::new(arknet_sdk::now),
+        };
+        let (chain, said) = mesh.chain().expect("the mesh carries the chain, and one part listens");
+        let (events, arriving) = mpsc::channel(EVENTS_MAX);
+        let transport = Arc::new(MeshTransport { chain: chain.clone() });
+        let validator = Validator::start(options, transport, arriving)?;
+        let options = RpcOptions {
+            allowed_hosts: config.ledger.allowed_hosts.clone(),
+            ..RpcOptions::new(Arc::new(arknet_sdk::now))
+        };
+        let (store, link) = (validator.store().clone(), validator.link().clone());
+        let rpc = RpcServer::new(listener, options, store, link).map_err(LedgerError::Rpc)?;
+        Ok(Self { validator, rpc, inbound: Inbound { chain, said, events } })
+    }
+
+    /// Where its RPC listens.
+    pub(crate) const fn rpc_address(&self) -> SocketAddr {
+        self.rpc.address()
+    }
+
+    /// Keeps the ledger until `stop`, or until it cannot be kept: then the node must end.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let Self { mut validator, rpc, inbound } = self;
+        let rpc = tokio::spawn(rpc.run(stop.clone()));
+        let inbound = tokio::spawn(stop.clone().run_until_cancelled_owned(inbound.run()));
+        tokio::select! {
+            error = validator.ended() => {
+                tracing::error!(%error, "the ledger cannot be kept");
+                stop.cancel();
+            }
+            () = stop.cancelled() => {
+                if let Err(error) = validator.stop().await {
+                    tracing::error!(%error, "the ledger did not stop in order");
+                }
+            }
+        }
+        // Their ends say nothing more.
+        let _ = tokio::join!(rpc, inbound);
+    }
+}
+
+/// For whom this node votes, and with which key.
+fn voter(
+    data: &DataDir,
+    config: &Config,
+) -> Result<Option<(Address, arknet_types::KeyPair)>, LedgerError> {
+    if !config.plays(Role::Validator) {
+        return Ok(None);
+    }
+    let key = keyfile::load_or_create(&data.consensus_key())?;
+    let operator = match config.ledger.operator {
+        Some(operator) => operator,
+        None => keyfile::load_or_create(&data.wallet())?.public().address(),
+    };
+    Ok(Some((operator, key)))
+}
+
+/// Carries what the ledger says.
+struct MeshTransport {
+    chain: Chain,
+}
+
+impl Transport for MeshTransport {
+    fn broadcast(&self, message: Message) {
+        match message {
+            Message::Transactions(_) => self.chain.gossip(arknet_types::encode(&message)),
+            _ => self.chain.broadcast(&frame(&message).into(), None),
+        }
+    }
+
+    fn send(&self, peer: &Peer, message: Message) {
+        self.chain.send(peer, &frame(&message).into());
+    }
+
+    fn forward(&self, from: &Peer, message: Message) {
+        self.chain.broadcast(&frame(&message).into(), Some(from));
+    }
+
+    fn judge(&self, tag: u64, verdict: Verdict) {
+        let judgement = match verdict {
+            Verdict::Accept => Judgement::Accept,
+            Verdict::Ignore => Judgement::Ignore,
+            Verdict::Reject => Judgement::Reject,
+        };
+        self.chain.judge(tag, judgement);
+    }
+
+    // The driver has logged it; what a peer says stays bounded whatever it is.
+    fn misbehaved(&self, _: &Peer, _: &Misdeed) {}
+}
+
+/// Reads what others say.
+struct Inbound {
+    chain: Chain,
+    said: mpsc::Receiver<ChainEvent>,
+    events: mpsc::Sender<Event>,
+}
+
+impl Inbound {
+    async fn run(mut self) {
+        while let Some(event) = self.said.recv().await {
+            let event = match event {
+                ChainEvent::Joined(peer) => Event::Joined(peer),
+                ChainEvent::Gone(peer) => Event::Gone(peer),
+                ChainEvent::Said { from, bytes, tag } => match parse(&bytes, tag) {
+                    Some(message) => Event::Message { from, message: Box::new(message), tag },
+                    None => {
+                        tracing::debug!(peer = %from, "what a peer said of the chain is nothing");
+                        if let Some(tag) = tag {
+                            self.chain.judge(tag, Judgement::Reject);
+                        }
+                        continue;
+                    }
+                },
+            };
+            if self.events.send(event).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// By gossip come transactions and nothing else.
+fn parse(bytes: &[u8], tag: Option<u64>) -> Option<Message> {
+    let message = Message::parse(bytes).ok()?;
+    let is_spread = matches!(message, Message::Transactions(_));
+    (tag.is_none() || is_spread).then_some(message)
+}
