@@ -3,8 +3,9 @@
 use std::sync::OnceLock;
 
 use arknet_chain::{
-    Block, Evidence, Genesis, GenesisValidator, Hash, MemoryState, NoQuotes, Params, Parent, Proof,
-    SignedProposed, SignedTransaction, SignedVote, ValidatorSet, Vote, VoteKind, execute_block,
+    Block, CommitCertificate, CommitSignature, Evidence, Genesis, GenesisValidator, Hash, Header,
+    LightBlock, Manifest, MemoryState, NoQuotes, Params, Parent, Part, Proof, SignedProposed,
+    SignedTransaction, SignedVote, ValidatorSet, Vote, VoteKind, execute_block,
 };
 use arknet_types::{Address, Atoms, KeyPair, NetworkId, Signature, Timestamp, encode};
 
@@ -25,6 +26,9 @@ pub(crate) fn decoders() -> anyhow::Result<Vec<Decoder>> {
         costly("Block (executed)", first, 20, executed),
         with("Evidence", vec![evidence()], canonical::<Evidence>),
         with("Genesis", genesis, is_genesis),
+        with("LightBlock", vec![encode(&light_block())], canonical::<LightBlock>),
+        with("Manifest", vec![encode(&manifest())], canonical::<Manifest>),
+        with("Part", vec![encode(&part())], canonical::<Part>),
         with("Proof", proofs, canonical::<Proof>),
         with("SignedProposed", vec![proposed()], canonical::<SignedProposed>),
         with("SignedTransaction", transactions.clone(), canonical::<SignedTransaction>),
@@ -114,11 +118,46 @@ fn proposed() -> Vec<u8> {
     encode(&SignedProposed { proposed, signature: Signature([4; 64]) })
 }
 
+fn light_block() -> LightBlock {
+    let header = Header {
+        network: network(),
+        height: 7,
+        parent: Hash([1; 32]),
+        time: Timestamp(1_700_000_000_000),
+        proposer: Address([1; 20]),
+        base_fee: Atoms(1),
+        gas_used: 21_000,
+        validators: two().hash(),
+        next_validators: two().hash(),
+        state_root: Hash([2; 32]),
+        commit: Hash([3; 32]),
+        evidence: Hash([4; 32]),
+        transactions: Hash([5; 32]),
+    };
+    let signature = CommitSignature { validator: Address([1; 20]), signature: Signature([6; 64]) };
+    let certificate =
+        CommitCertificate { height: 7, round: 1, block: header.id(), signatures: vec![signature] };
+    LightBlock { header, certificate, validators: two(), next_validators: two() }
+}
+
+fn part() -> Part {
+    Part(vec![(vec![0], vec![1, 2]), (vec![5; 21], vec![7; 28])])
+}
+
+fn manifest() -> Manifest {
+    let parts = vec![Part::hash(&encode(&part()))];
+    Manifest { block: light_block(), parts, entries: 2 }
+}
+
 fn set() -> Vec<u8> {
+    encode(&two())
+}
+
+fn two() -> ValidatorSet {
     let member = |n: u8| arknet_chain::Validator {
         operator: Address([n; 20]),
         key: KeyPair::from_seed(&[n; 32]).public(),
         power: 9 - u64::from(n),
     };
-    encode(&ValidatorSet::new(vec![member(1), member(2)]).expect("two validators"))
+    ValidatorSet::new(vec![member(1), member(2)]).expect("two validators")
 }
