@@ -1,12 +1,17 @@
-//! What the ledger reads: transactions, blocks and what is inside them, proofs, genesis documents.
+//! What the ledger reads: transactions, blocks and what is inside them, proofs, genesis documents,
+//! and what its nodes tell one another and themselves.
 
-use std::sync::OnceLock;
+use std::{
+    cell::RefCell,
+    sync::{Arc, OnceLock},
+};
 
 use arknet_chain::{
     Block, CommitCertificate, CommitSignature, Evidence, Genesis, GenesisValidator, Hash, Header,
     LightBlock, Manifest, MemoryState, NoQuotes, Params, Parent, Part, Proof, SignedProposed,
     SignedTransaction, SignedVote, ValidatorSet, Vote, VoteKind, execute_block,
 };
+use arknet_consensus::{Input, Message, Options, Record, Replica, Timing, Tip};
 use arknet_types::{Address, Atoms, KeyPair, NetworkId, Signature, Timestamp, encode};
 
 use crate::{
@@ -20,6 +25,8 @@ pub(crate) fn decoders() -> anyhow::Result<Vec<Decoder>> {
     let proofs = corpus::bytes_in("chain.json", "proofs", "bytes")?;
     // The second of the vectors stands on the first, and what is executed here stands on nothing.
     let first = blocks[..1].to_vec();
+    let messages = corpus::bytes_in("consensus.json", "messages", "bytes")?;
+    let records = corpus::bytes_in("consensus.json", "records", "bytes")?;
     let genesis = vec![GENESIS.as_bytes().to_vec()];
     Ok(vec![
         with("Block", blocks, canonical::<Block>),
@@ -29,7 +36,10 @@ pub(crate) fn decoders() -> anyhow::Result<Vec<Decoder>> {
         with("LightBlock", vec![encode(&light_block())], canonical::<LightBlock>),
         with("Manifest", vec![encode(&manifest())], canonical::<Manifest>),
         with("Part", vec![encode(&part())], canonical::<Part>),
+        with("Message", messages.clone(), canonical::<Message>),
+        costly("Message (heard)", messages, 20, heard),
         with("Proof", proofs, canonical::<Proof>),
+        with("Record", records, canonical::<Record>),
         with("SignedProposed", vec![proposed()], canonical::<SignedProposed>),
         with("SignedTransaction", transactions.clone(), canonical::<SignedTransaction>),
         costly("Transaction (taken)", transactions, 5, taken),
@@ -62,6 +72,39 @@ fn executed(bytes: &[u8]) -> bool {
     block.name_body();
     let Ok(block) = block.verify(|claims| vec![true; claims.len()]) else { return false };
     execute_block(&Parent { view, id: *id }, &block, &NoQuotes).is_ok()
+}
+
+/// What a peer says to a node that follows the chain: it may be held against the peer, and no more.
+fn heard(bytes: &[u8]) -> bool {
+    thread_local! {
+        static NODE: RefCell<(MemoryState, Replica)> = RefCell::new(node());
+    }
+    let Ok(message) = Message::parse(bytes) else { return false };
+    NODE.with_borrow_mut(|(view, replica)| {
+        let from = KeyPair::from_seed(&[9; 32]).public();
+        let mut out = Vec::new();
+        let input = Input::Message { from, message };
+        let result = replica.handle(Timestamp(1_700_000_010_000), view, input, &mut out);
+        result.expect("nothing that a peer says ends a node");
+    });
+    true
+}
+
+fn node() -> (MemoryState, Replica) {
+    let genesis = genesis();
+    let mut view = MemoryState::default();
+    view.apply(genesis.state().expect("a good genesis").0);
+    let options = Options {
+        key: None,
+        timing: Timing::default(),
+        which_hold: arknet_chain::which_hold,
+        quotes: Arc::new(NoQuotes),
+    };
+    let tip = Tip { height: 0, id: genesis.id(), certificate: None };
+    let at = (Timestamp(1_700_000_000_000), &view);
+    let replica = Replica::start(options, tip, at, &[], &mut Vec::new());
+    let replica = replica.expect("a node begins with its genesis");
+    (view, replica)
 }
 
 /// The genesis of the vectors: two validators of weight ten, twenty accounts.

@@ -304,6 +304,17 @@ impl Mempool {
         }
     }
 
+    /// Those that have waited for so long.
+    pub fn waiting_for(
+        &self,
+        now: Timestamp,
+        ms: u64,
+    ) -> impl Iterator<Item = &VerifiedTransaction> {
+        let all = self.queues.values().flat_map(|queue| queue.waiting.values());
+        let long = all.filter(move |waiting| now.since_ms(waiting.since) >= ms);
+        long.map(|waiting| &waiting.transaction)
+    }
+
     /// What may go into the next block, the highest tip first, each account's in order.
     #[must_use]
     pub fn best(&self, base_fee: Atoms) -> Best<'_> {

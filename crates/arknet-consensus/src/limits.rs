@@ -29,9 +29,9 @@ pub const ANSWER_MS_MIN: u64 = 50;
 pub const FETCH_MS_MAX: u64 = 5_000;
 /// Least time between two requests for one missing block.
 pub const MISSING_MS_MIN: u64 = 200;
-/// Time after which transactions that were given to this node are told again while they wait.
+/// Time after which transactions that still wait are told again.
 pub const TELL_AGAIN_MS: u64 = 5_000;
 /// Transactions that are told again at one time.
 pub const TELL_AGAIN_MAX: usize = TRANSACTIONS_PER_MESSAGE_MAX;
-/// Peers that are told the votes of others at one time, when nothing goes on.
+/// Peers that are told again, at one time, what others said.
 pub const REPEAT_PEERS_MAX: usize = 8;

@@ -66,9 +66,9 @@ pub struct Replica {
     /// Since when somebody has a block that this node lacks.
     behind_since: Option<Timestamp>,
     mempool: Mempool,
-    /// Waiting transactions that were given to this node.
-    local: BTreeSet<Hash>,
     tell_at: Timestamp,
+    /// Where among the waiting transactions telling them again goes on.
+    told: usize,
     evidence: BTreeMap<Address, Evidence>,
 }
 
@@ -131,8 +131,8 @@ impl Replica {
             fetched_from: None,
             behind_since: None,
             mempool: Mempool::new(),
-            local: BTreeSet::new(),
             tell_at: now.plus_ms(TELL_AGAIN_MS),
+            told: 0,
             evidence: BTreeMap::new(),
         };
         let at = Now { time: now, view };

@@ -56,14 +56,22 @@ fn grid(reports: &[Report]) -> String {
 
 fn chain(reports: &[ChainReport]) -> String {
     let sum = |what: fn(&ChainReport) -> u64| reports.iter().map(what).sum::<u64>();
-    format!(
-        "{} seeds of the chain, {} events, {} blocks, {} transactions promised and kept, {} lies\n",
+    let mut text = format!(
+        "{} seeds of the chain, {} events, {} blocks, {} transactions promised and kept, {} lies, \
+         {} held against liars, {} banned, {} fetches\n",
         reports.len(),
         sum(|r| r.events),
         sum(|r| r.blocks),
         sum(|r| r.promised),
         sum(|r| r.lies),
-    )
+        sum(|r| r.misdeeds),
+        sum(|r| r.banned),
+        sum(|r| r.fetches),
+    );
+    if let [report] = reports {
+        text += &format!("{report:#x?}\n");
+    }
+    text
 }
 
 fn parse(arguments: &[String]) -> Option<Order> {

@@ -93,18 +93,20 @@ impl Replica {
         executed.map(|executed| (verified, executed)).map_err(Wrong::Invalid)
     }
 
-    /// The block of a certificate that holds: it must be valid, or this node is not sane.
+    /// The block of a certificate that holds: it must be valid, or this node is not sane. None where
+    /// it is not the block that it says. What comes back is the block that was checked, not one
+    /// that merely has its name.
     pub(super) fn execute_decided<V: StateView>(
         &mut self,
         at: &Now<'_, V>,
         block: &Arc<Block>,
-    ) -> Result<Option<(VerifiedBlock, Executed)>, Halt> {
+    ) -> Result<Option<Parts>, Halt> {
         let id = block.header.id();
-        if let Some((_, verified, executed)) = self.bodies.remove(&id).and_then(Body::into_parts) {
-            return Ok(Some((verified, executed)));
+        if let Some(parts) = self.bodies.remove(&id).and_then(Body::into_parts) {
+            return Ok(Some(parts));
         }
         match self.execute(at, block) {
-            Ok(done) => Ok(Some(done)),
+            Ok((verified, executed)) => Ok(Some((Arc::clone(block), verified, executed))),
             Err(Wrong::Changed) => Ok(None),
             Err(Wrong::Invalid(error)) => {
                 let (height, reason) = (self.height(), error.to_string());
@@ -212,10 +214,12 @@ impl Replica {
         self.engine.feed_proposal(at.time, signed, &mut acts)?;
         // The verdict is recorded each time; the proposal only when it is new.
         let is_new = acts.iter().any(|act| matches!(act, Act::Record(Record::Proposal(_))));
-        let is_bad = self.bodies.get(&id).is_some_and(|body| body.block().is_none());
+        // The block that was checked, not one that merely has its name.
+        let block = self.bodies.get(&id).and_then(Body::block);
         self.perform(at, acts, out)?;
-        if is_new && !is_bad {
-            out.push(Output::Forward { from, message: Message::Proposal(proposal) });
+        if let Some(block) = block.filter(|_| is_new) {
+            let message = Message::Proposal(Proposal { proposed: signed.clone(), block });
+            out.push(Output::Forward { from, message });
         }
         if self.stage == Stage::Deciding {
             self.on_quorum(at, round, id, out)?;

@@ -101,12 +101,12 @@ impl Replica {
         {
             return Ok(Err(Misdeed::Certificate));
         }
-        let Some((verified, executed)) = self.execute_decided(at, block)? else {
+        let Some((block, verified, executed)) = self.execute_decided(at, block)? else {
             return Ok(Err(Misdeed::Block));
         };
         let evidence = self.engine.take_evidence();
         self.accuse(at, evidence, out);
-        let (block, certificate) = (std::sync::Arc::clone(block), certificate.clone());
+        let certificate = certificate.clone();
         self.commit(Commit { block, certificate, executed }, verified, out);
         Ok(Ok(()))
     }

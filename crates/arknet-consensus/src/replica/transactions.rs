@@ -8,7 +8,7 @@ use arknet_types::Timestamp;
 use super::{Now, Replica, misbehaved};
 use crate::{
     Message, Misdeed, Output, Peer, Refused, Source,
-    limits::{TELL_AGAIN_MAX, TELL_AGAIN_MS},
+    limits::{REPEAT_PEERS_MAX, TELL_AGAIN_MAX, TELL_AGAIN_MS},
 };
 
 impl Replica {
@@ -34,14 +34,11 @@ impl Replica {
             let result = transaction.ok_or(Refused::Signature).and_then(|transaction| {
                 Ok(self.mempool.insert(at.view, transaction, peer, at.time)?)
             });
-            if let (Ok(()), Some(signed), Some(id)) = (&result, signed, id) {
+            if let (Ok(()), Some(signed)) = (&result, signed) {
                 self.is_idle = false;
                 match peer {
                     Some(peer) => passed.entry(peer).or_default().push(signed),
-                    None => {
-                        self.local.insert(id);
-                        told.push(signed);
-                    }
+                    None => told.push(signed),
                 }
             }
             match (source, result) {
@@ -65,20 +62,27 @@ impl Replica {
         }
     }
 
-    /// Tells again what was given to this node and still waits: others may have been away.
+    /// Tells again what has waited for long: others may have been away, or what passed it on.
     pub(super) fn tell_again(&mut self, now: Timestamp, out: &mut Vec<Output>) {
         if now < self.tell_at {
             return;
         }
         self.tell_at = now.plus_ms(TELL_AGAIN_MS);
         self.mempool.expire(now);
-        let pool = &self.mempool;
-        self.local.retain(|id| pool.find(id).is_some());
-        let waiting = self.local.iter().take(TELL_AGAIN_MAX).filter_map(|id| pool.find(id));
-        let waiting: Vec<SignedTransaction> = waiting.map(|one| one.signed().clone()).collect();
-        out.extend(Message::of_transactions(waiting).into_iter().map(Output::Gossip));
+        let long = self.mempool.waiting_for(now, TELL_AGAIN_MS);
+        let mut waiting: Vec<&VerifiedTransaction> = long.collect();
+        // Others each time, where there are too many.
+        let first = self.told.checked_rem(waiting.len()).unwrap_or_default();
+        waiting.rotate_left(first);
+        waiting.truncate(TELL_AGAIN_MAX);
+        self.told = first.wrapping_add(waiting.len());
+        let waiting: Vec<SignedTransaction> =
+            waiting.into_iter().map(|one| one.signed().clone()).collect();
+        let messages = Message::of_transactions(waiting).into_iter();
         let evidence = self.evidence.values().cloned().map(Message::Evidence);
-        out.extend(evidence.map(Output::Gossip));
-        out.push(Output::Gossip(self.status()));
+        let messages: Vec<Message> = messages.chain(evidence).chain([self.status()]).collect();
+        for peer in self.peers.next_ones(REPEAT_PEERS_MAX) {
+            out.extend(messages.iter().cloned().map(|message| Output::Send(peer, message)));
+        }
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arknet_chain::{
-    Block, Evidence, Hash, Ingredients, Key, MemoryState, NoQuotes, Parent, SignedVote,
-    ValidatorSet, Vote, VoteKind, build_block, read,
+    Block, CommitCertificate, CommitSignature, Evidence, Hash, Ingredients, Key, MemoryState,
+    NoQuotes, Parent, SignedVote, ValidatorSet, Vote, VoteKind, build_block, read,
 };
 use arknet_consensus::{
     Decided, Input, Message, Misdeed, Output, Proposal, Record, Refused, Replica, Status, Tip,
@@ -311,4 +311,44 @@ fn a_proposal_that_a_quorum_knows_is_asked_for_and_given() {
         lacks.hear(n, vote(n, VoteKind::Precommit, (1, 0), id));
     }
     assert_eq!(lacks.commits.len(), 1);
+}
+
+#[test]
+fn what_is_committed_is_what_was_checked_and_not_another_body_of_that_name() {
+    let (mut house, _) = House::new(None, 4);
+    let block = first_block(&house, proposer(0));
+    let id = block.header.id();
+    house.hear(proposer(0), proposal(proposer(0), (1, 0), block.clone()));
+    let mut certificate = CommitCertificate { height: 1, round: 0, block: id, signatures: vec![] };
+    let mut signers: Vec<u8> = (1..=3).collect();
+    signers.sort_by_key(|n| operator(*n));
+    for n in signers {
+        let vote = certificate.vote(&network(), operator(n));
+        let signature = SignedVote::sign(vote, &consensus_key(n)).signature;
+        let validator = operator(n);
+        certificate.signatures.push(CommitSignature { validator, signature });
+    }
+    house.hear(2, Message::Status(Status { network: network(), height: 1 }));
+    let out = house.wait(600);
+    assert!(out.iter().any(|output| matches!(output, Output::Send(_, Message::Want { .. }))));
+    let mut changed = block.clone();
+    changed.transactions.clear();
+    let decided = Decided { block: Arc::new(changed), certificate };
+    house.hear(2, Message::Decided(vec![decided]));
+    house.wait(0);
+    assert_eq!(house.commits.len(), 1);
+    assert_eq!(*house.commits[0].block, block);
+}
+
+#[test]
+fn what_waits_for_long_is_told_again() {
+    let (mut house, _) = House::new(None, 4);
+    house.tell(Input::Joined(peer(2)));
+    house.hear(2, Message::Transactions(vec![transfer(7, 0)]));
+    let told = |out: &[Output]| {
+        let is_it = |output: &&Output| matches!(output, Output::Send(_, Message::Transactions(_)));
+        out.iter().filter(is_it).count()
+    };
+    assert_eq!(told(&house.wait(4_000)), 0);
+    assert_eq!(told(&house.wait(12_000)), 3);
 }

@@ -6,7 +6,7 @@ use arknet_chain::{
     Block, Hash, Ingredients, NoQuotes, Parent, Proposed, SignedProposed, SignedVote, Vote,
     build_block,
 };
-use arknet_consensus::{Message, Proposal};
+use arknet_consensus::{Decided, Message, Proposal};
 use arknet_types::{Address, NetworkId, Timestamp};
 
 use super::world::World;
@@ -127,6 +127,34 @@ impl World {
             self.send_some(node, 500, &own);
         }
         self.send_some(node, 700, &other);
+    }
+
+    /// What a liar gives to those who fetch blocks.
+    pub(crate) fn lie_in_blocks(&mut self, blocks: &mut Vec<Decided>) {
+        if blocks.is_empty() || self.rng.chance(400) {
+            return;
+        }
+        self.attacker.lies += 1;
+        let index = self.rng.index(blocks.len());
+        let kind = self.rng.index(4);
+        let Decided { block, certificate } = &mut blocks[index];
+        match kind {
+            // Another body under the header, or another header.
+            0 => {
+                let mut changed = Block::clone(block);
+                changed.transactions.clear();
+                changed.commit = None;
+                *block = Arc::new(changed);
+            }
+            1 => {
+                let mut changed = Block::clone(block);
+                changed.header.state_root = Hash([8; 32]);
+                certificate.block = changed.header.id();
+                *block = Arc::new(changed);
+            }
+            2 => certificate.signatures.truncate(1),
+            _ => blocks.truncate(0),
+        }
     }
 
     /// Another block in the place of `block`, as valid as that but for its time.

@@ -1,6 +1,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use arknet_chain::{Hash, Key, Node, Role, StateView, VoteKind, read, state_root};
+use arknet_chain::{Evidence, Hash, Key, Node, Role, StateView, VoteKind, read, state_root};
 use arknet_consensus::{Commit, Message};
 use arknet_types::Address;
 
@@ -14,6 +14,12 @@ pub(crate) struct Checks {
     /// Transactions of which somebody was told that they wait.
     pub(crate) promised: BTreeSet<Hash>,
     pub(crate) included: BTreeSet<Hash>,
+    // What shows that a run got anywhere.
+    pub(crate) highest_round: u32,
+    pub(crate) fetches: u64,
+    pub(crate) asked_for_proposals: u64,
+    pub(crate) misdeeds: u64,
+    pub(crate) banned: BTreeSet<Address>,
 }
 
 impl Checks {
@@ -42,6 +48,8 @@ impl Checks {
                 return Err(format!("{operator} is honest and was punished"));
             }
         }
+        let evidence = commit.block.evidence.iter().map(Evidence::validator);
+        self.banned.extend(evidence);
         self.included.extend(commit.executed.outcomes.iter().map(|outcome| outcome.id));
         Ok(())
     }
@@ -63,6 +71,7 @@ impl Checks {
         if validator != operator {
             return Ok(());
         }
+        self.highest_round = self.highest_round.max(round);
         let before = *self.said.entry((validator, height, round, step)).or_insert(block);
         if before == block {
             return Ok(());

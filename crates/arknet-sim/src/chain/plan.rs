@@ -9,6 +9,8 @@ pub(crate) struct Plan {
     pub(crate) validators: usize,
     /// Nodes that follow without voting.
     pub(crate) followers: usize,
+    /// They put in stake and become validators at this time, if it is not zero.
+    pub(crate) join_at_ms: u64,
     /// How many of the validators lie.
     pub(crate) liars: usize,
     /// Not everybody is connected with everybody.
@@ -46,6 +48,7 @@ impl Plan {
             seed,
             validators,
             followers: 0,
+            join_at_ms: 0,
             liars: 0,
             is_sparse: false,
             latency_ms: (1, 10),
@@ -68,7 +71,8 @@ impl Plan {
         let most = [20, 60, 150][rng.index(3)];
         Self {
             validators,
-            followers: rng.index(2),
+            followers: rng.index(3),
+            join_at_ms: [0, rng.between(500, 6_000)][rng.index(2)],
             liars,
             is_sparse: rng.chance(300),
             latency_ms: (1, most),

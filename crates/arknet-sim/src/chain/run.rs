@@ -19,6 +19,16 @@ pub struct ChainReport {
     pub promised: u64,
     /// Lies that were told.
     pub lies: u64,
+    /// Things that nodes held against a liar.
+    pub misdeeds: u64,
+    /// Liars that were punished by what they signed.
+    pub banned: u64,
+    /// The highest round that was needed.
+    pub rounds: u64,
+    /// Requests for blocks that others had committed.
+    pub fetches: u64,
+    /// Requests for proposals that a quorum had.
+    pub missing: u64,
 }
 
 /// Blocks that must follow when nothing is wrong any more but the liars.
@@ -59,6 +69,11 @@ fn run(seed: u64) -> Result<ChainReport, String> {
         blocks: world.lowest(),
         promised: world.checks.promised.len() as u64,
         lies: world.attacker.lies,
+        misdeeds: world.checks.misdeeds,
+        banned: world.checks.banned.len() as u64,
+        rounds: world.checks.highest_round.into(),
+        fetches: world.checks.fetches,
+        missing: world.checks.asked_for_proposals,
     })
 }
 

@@ -4,8 +4,8 @@ use std::{
 };
 
 use arknet_chain::{
-    Action, Genesis, GenesisValidator, Hash, NoQuotes, Params, SignedTransaction, TransactionBody,
-    which_hold,
+    Account, Action, Genesis, GenesisValidator, Hash, Key, NoQuotes, Params, Role,
+    SignedTransaction, StakeOp, TransactionBody, read, which_hold,
 };
 use arknet_consensus::{Halt, Input, Message, Options, Output, Peer, Replica, Source};
 use arknet_types::{Address, Atoms, KeyPair, NetworkId, Timestamp};
@@ -43,6 +43,7 @@ pub(crate) enum Event {
     Split { side: Vec<bool> },
     Heal,
     Submit,
+    Join { node: usize },
 }
 
 /// A network.
@@ -63,7 +64,6 @@ pub(crate) struct World {
     asked: BTreeMap<u64, (SignedTransaction, Option<usize>)>,
     tickets: u64,
     pub(crate) attacker: Attacker,
-    pub(crate) misdeeds: u64,
 }
 
 pub(crate) fn key(kind: u8, n: usize) -> KeyPair {
@@ -104,7 +104,7 @@ impl World {
                 SimNode {
                     peer: key(4, n).public(),
                     wallet: key(2, n),
-                    key: (n < plan.validators).then(|| key(1, n)),
+                    key: (n < plan.validators || plan.join_at_ms > 0).then(|| key(1, n)),
                     // The last ones of the validators lie.
                     is_honest: n >= plan.validators || n < plan.validators - plan.liars,
                     skew_ms: rng.around_zero(plan.skew_ms),
@@ -131,7 +131,6 @@ impl World {
             asked: BTreeMap::new(),
             tickets: 0,
             attacker: Attacker::default(),
-            misdeeds: 0,
             plan,
         };
         world.connect();
@@ -179,6 +178,10 @@ impl World {
         if calm > 0 {
             self.agenda.plan(calm, Event::Heal);
             (0..self.nodes.len()).for_each(|node| self.agenda.plan(calm, Event::Start { node }));
+        }
+        if self.plan.join_at_ms > 0 {
+            let newcomers = self.plan.validators..self.nodes.len();
+            newcomers.for_each(|node| self.agenda.plan(self.plan.join_at_ms, Event::Join { node }));
         }
         if self.plan.submit_ms > 0 {
             self.agenda.plan(1, Event::Submit);
@@ -244,6 +247,7 @@ impl World {
                 Ok(())
             }
             Event::Submit => self.submit_next(),
+            Event::Join { node } => self.join(node),
         }
     }
 
@@ -363,6 +367,11 @@ impl World {
             }
             Output::Gossip(message) => self.send_all(node, None, &message),
             Output::Send(peer, message) => {
+                match &message {
+                    Message::Want { .. } => self.checks.fetches += 1,
+                    Message::WantProposal { .. } => self.checks.asked_for_proposals += 1,
+                    _ => {}
+                }
                 if let Some(to) = self.index_of(&peer) {
                     self.send(node, to, &Arc::new(arknet_types::encode(&message)));
                 }
@@ -374,7 +383,11 @@ impl World {
                 }
             }
             Output::Serve { peer, from } => {
-                let message = Message::Decided(self.nodes[node].disk.serve(from));
+                let mut blocks = self.nodes[node].disk.serve(from);
+                if !self.nodes[node].is_honest {
+                    self.lie_in_blocks(&mut blocks);
+                }
+                let message = Message::Decided(blocks);
                 if let Some(to) = self.index_of(&peer) {
                     self.send(node, to, &Arc::new(arknet_types::encode(&message)));
                 }
@@ -391,7 +404,7 @@ impl World {
             }
             Output::Answer { ticket, result } => self.answered(node, ticket, result.ok()),
             Output::Misbehaved { peer, misdeed } => {
-                self.misdeeds += 1;
+                self.checks.misdeeds += 1;
                 let who = self.index_of(&peer).expect("peers are of this network");
                 if self.nodes[who].is_honest && self.nodes[node].is_honest {
                     return Err(format!("node {node} says of the honest {who}: {misdeed}"));
@@ -446,6 +459,23 @@ impl World {
         self.submit(node, transaction, Some(wallet))
     }
 
+    /// Has the operator of a node put in stake as a validator, as soon as the node is there.
+    pub(crate) fn join(&mut self, node: usize) -> Result<(), String> {
+        if self.nodes[node].replica.is_none() {
+            self.agenda.plan(self.now_ms + 500, Event::Join { node });
+            return Ok(());
+        }
+        let (wallet, key) = (self.nodes[node].wallet.clone(), self.nodes[node].key.clone());
+        let deposit = StakeOp::Deposit {
+            role: Role::Validator,
+            node: wallet.public().address(),
+            amount: Atoms(20 * Atoms::PER_ARK),
+            key: key.map(|key| key.public()),
+        };
+        let transaction = self.sign(&wallet, 0, Action::Stake(deposit));
+        self.submit(node, transaction, None)
+    }
+
     pub(crate) fn sign(&self, key: &KeyPair, nonce: u64, action: Action) -> SignedTransaction {
         let body = TransactionBody {
             network: self.network.clone(),
@@ -497,6 +527,20 @@ impl World {
             let round = node.replica.as_ref().map(Replica::round);
             let waiting = node.replica.as_ref().map(|replica| replica.mempool().len());
             text += &format!("; {n} {kind}: height {height}, round {round:?}, {waiting:?} waiting");
+        }
+        for id in self.checks.promised.difference(&self.checks.included) {
+            let waits = |node: &&SimNode| {
+                node.replica.as_ref().is_some_and(|replica| replica.mempool().find(id).is_some())
+            };
+            let nodes = self.nodes.iter().enumerate();
+            let at: Vec<usize> = nodes.filter(|(_, node)| waits(node)).map(|(n, _)| n).collect();
+            let found = self.nodes.iter().find_map(|node| node.disk.journal.get(id));
+            let nonce = found.map(|transaction| {
+                let key = Key::Account(transaction.body.signer.address());
+                let account: Option<Account> = read(&self.nodes[0].disk.state, &key);
+                (transaction.body.nonce, account.map(|account| account.nonce))
+            });
+            text += &format!("; {id:?} waits at {at:?}, its nonce and its account's {nonce:?}");
         }
         text
     }
