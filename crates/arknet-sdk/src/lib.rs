@@ -30,6 +30,7 @@
 //!
 //! A [`Client`] is cheap to clone; any number of requests run over one at once.
 
+pub mod chain;
 mod client;
 mod clock;
 mod connect;
