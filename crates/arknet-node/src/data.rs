@@ -109,6 +109,18 @@ impl DataDir {
         self.root.join("peer.key")
     }
 
+    /// The key of an enclave.
+    #[must_use]
+    pub fn enclave_key(&self) -> PathBuf {
+        self.root.join("enclave.key")
+    }
+
+    /// What the commands know of the chain, from which they go on.
+    #[must_use]
+    pub fn light(&self) -> PathBuf {
+        self.root.join("light.bin")
+    }
+
     /// The API keys of the gateway.
     #[must_use]
     pub fn keys(&self) -> KeyFile {

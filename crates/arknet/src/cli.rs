@@ -42,6 +42,16 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Ask the ledger: its blocks, transactions, validators and parameters
+    Chain {
+        #[command(subcommand)]
+        command: crate::ledger::ChainCommand,
+    },
+    /// Open, fill, settle and close payment channels
+    Channel {
+        #[command(subcommand)]
+        command: crate::ledger::ChannelCommand,
+    },
     /// Check or show the configuration
     Config {
         #[command(subcommand)]
@@ -49,6 +59,16 @@ pub(crate) enum Command {
     },
     /// Print the address of this node's page, with the token to change things there
     Console(Console),
+    /// Write what a new chain begins with
+    Genesis {
+        #[command(subcommand)]
+        command: crate::ledger::GenesisCommand,
+    },
+    /// Propose changes to those who have stake, and vote on them
+    Governance {
+        #[command(subcommand)]
+        command: crate::ledger::GovernanceCommand,
+    },
     /// Make keys and a commented configuration file
     Init,
     /// Create, list and revoke API keys of the gateway
@@ -56,7 +76,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: KeyCommand,
     },
-    /// Add, list, remove and verify models on this machine
+    /// Add, list, remove and verify models on this machine, and register them on the ledger
     Model {
         #[command(subcommand)]
         command: ModelCommand,
@@ -75,14 +95,24 @@ pub(crate) enum Command {
     Start(Start),
     /// Show what the running node is doing
     Status,
+    /// Make and register keys of enclaves
+    Tee {
+        #[command(subcommand)]
+        command: crate::ledger::TeeCommand,
+    },
     /// Keep the keys of services whose models this node serves
     Upstream {
         #[command(subcommand)]
         command: UpstreamCommand,
     },
+    /// Make the key that a validator votes with
+    Validator {
+        #[command(subcommand)]
+        command: crate::ledger::ValidatorCommand,
+    },
     /// Make a WireGuard tunnel to machines elsewhere, let them in, or join theirs
     Vpn(crate::vpn::Vpn),
-    /// Make a wallet or show its address
+    /// Make a wallet, show what it has, send and stake
     Wallet {
         #[command(subcommand)]
         command: WalletCommand,
@@ -203,6 +233,8 @@ pub(crate) enum ModelCommand {
         #[arg(long, short)]
         yes: bool,
     },
+    /// Take a model back that this wallet has registered on the ledger
+    Deregister(Box<crate::ledger::Deregister>),
     /// List the models on this machine
     List,
     /// Have the running node fetch a model from the peers that hand it over
@@ -213,6 +245,8 @@ pub(crate) enum ModelCommand {
         #[arg(long)]
         from: Option<String>,
     },
+    /// Say on the ledger what a model's file is, with a deposit
+    Register(Box<crate::ledger::Register>),
     /// Remove a model
     Remove {
         /// Its name
@@ -362,6 +396,8 @@ pub(crate) enum WalletCommand {
     Address,
     /// Make a wallet; one that is there is never overwritten
     Create,
+    #[command(flatten)]
+    Account(crate::ledger::Account),
 }
 
 #[cfg(test)]

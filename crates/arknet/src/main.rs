@@ -10,6 +10,7 @@ mod config;
 mod console;
 mod init;
 mod key;
+mod ledger;
 mod model;
 mod node_api;
 mod out;
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
         Err(error) if out::is_closed_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             out.error(&error);
-            ExitCode::from(if error.is::<arknet_sdk::Refusal>() { 3 } else { 1 })
+            ExitCode::from(if out::is_refusal(&error) { 3 } else { 1 })
         }
     }
 }
@@ -70,28 +71,35 @@ fn run(arguments: Arguments, out: &Out) -> anyhow::Result<()> {
     let data = DataDir::open(arguments.data_dir)?;
     let config_path = arguments.config.unwrap_or_else(|| data.config());
     let load = |overrides: &Overrides| Config::load(&config_path, overrides);
+    let home = ledger::Home { data: &data, config: &config_path };
     match arguments.command {
         Command::Ask(ask) => ask::run(&data, &load(&Overrides::default())?, ask, out),
         Command::Audit { command } => {
             audit::run(&data, &load(&Overrides::default())?, command, out)
         }
         Command::Bench(args) => bench::run(args, out),
+        Command::Chain { command } => ledger::run_chain(home, command, out),
+        Command::Channel { command } => ledger::run_channel(home, command, out),
         Command::Completions { .. } => unreachable!("handled above"),
         Command::Config { command } => config::run(&config_path, command, out),
         Command::Console(flags) => console::run(&data, &flags, out),
+        Command::Genesis { command } => ledger::run_genesis(home, command, out),
+        Command::Governance { command } => ledger::run_governance(home, command, out),
         Command::Init => init::run(&data, &config_path, out),
         Command::Key { command } => key::run(&data, command, out),
-        Command::Model { command } => model::run(&data, command, out),
+        Command::Model { command } => model::run(home, command, out),
         Command::Peers { command } => peers::run(&data, command, out),
         Command::Registry { command } => {
             registry::run(&data, load(&Overrides::default())?, command, out)
         }
         Command::Start(flags) => start::run(&data, load(&flags.overrides())?, out),
         Command::Status => status::status(&data, out),
+        Command::Tee { command } => ledger::run_tee(home, command, out),
         Command::Upstream { command } => {
             upstream::run(&data, &load(&Overrides::default())?, command, out)
         }
+        Command::Validator { command } => ledger::run_validator(home, command, out),
         Command::Vpn(vpn) => vpn::run(&data, vpn, out),
-        Command::Wallet { command } => wallet::run(&data, command, out),
+        Command::Wallet { command } => wallet::run(home, command, out),
     }
 }

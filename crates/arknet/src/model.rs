@@ -13,11 +13,13 @@ use serde_json::Value;
 
 use crate::{
     cli::ModelCommand,
+    ledger::Home,
     node_api::NodeApi,
     out::{Out, bytes, table},
 };
 
-pub(crate) fn run(data: &DataDir, command: ModelCommand, out: &Out) -> anyhow::Result<()> {
+pub(crate) fn run(home: Home<'_>, command: ModelCommand, out: &Out) -> anyhow::Result<()> {
+    let data = home.data;
     let store = ModelStore::open(data.models())?;
     match command {
         ModelCommand::Add { source, name, sha256, yes } => {
@@ -34,8 +36,10 @@ pub(crate) fn run(data: &DataDir, command: ModelCommand, out: &Out) -> anyhow::R
             let text = format!("added {} ({}, {})", entry.name, bytes(entry.bytes), entry.digest);
             out.result(&entry, &text)
         }
+        ModelCommand::Deregister(order) => crate::ledger::deregister(home, *order, out),
         ModelCommand::List => list(&store, out),
         ModelCommand::Pull { name, from } => pull(data, &name, from.as_deref(), out),
+        ModelCommand::Register(order) => crate::ledger::register(home, *order, out),
         ModelCommand::Remove { name } => {
             let entry = store.remove(&name)?;
             out.result(&entry, &format!("removed {name}"))

@@ -2,7 +2,10 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use arknet_sdk::chain::ChainError;
 use serde::Serialize;
+
+use crate::ledger::Undone;
 
 /// Prints for a person or, with `--json`, for a program.
 pub(crate) struct Out {
@@ -48,10 +51,11 @@ impl Out {
         }
     }
 
-    /// Asks a person. Where none is there to answer, the command is not carried out.
-    pub(crate) fn confirm(&self, question: &str) -> anyhow::Result<bool> {
+    /// Asks a person. Where none is there to answer, the command is not carried out, in the words of
+    /// `alone`.
+    pub(crate) fn confirm(&self, question: &str, alone: &str) -> anyhow::Result<bool> {
         if !io::stdin().is_terminal() {
-            anyhow::bail!("nobody is here to answer; compare the fingerprint and give --yes");
+            anyhow::bail!("{alone}");
         }
         write!(io::stderr(), "{question} [y/N] ")?;
         let mut answer = String::new();
@@ -65,9 +69,20 @@ impl Out {
         let words = words(error);
         let line = if self.json {
             let of_node = error.downcast_ref::<crate::node_api::NodeRefusal>();
-            let other = of_node.map_or("failed", |refusal| &refusal.code);
-            let code = refusal.map_or(other, |refusal| refusal.code.as_str());
-            serde_json::json!({ "error": { "code": code, "message": words } }).to_string()
+            let of_chain = error.downcast_ref::<ChainError>();
+            let undone = error.downcast_ref::<Undone>();
+            let code = refusal
+                .map(|refusal| refusal.code.as_str())
+                .or_else(|| of_node.map(|refusal| refusal.code.as_str()))
+                .or_else(|| of_chain.map(ChainError::code))
+                .or_else(|| undone.map(|undone| undone.code.as_str()));
+            let code = code.unwrap_or("failed");
+            let mut report = serde_json::json!({ "code": code, "message": words });
+            if let Some((balance, needed)) = of_chain.and_then(ChainError::balance) {
+                report["balance"] = serde_json::json!(balance);
+                report["needed"] = serde_json::json!(needed);
+            }
+            serde_json::json!({ "error": report }).to_string()
         } else {
             format!("arknet: {words}")
         };
@@ -85,6 +100,14 @@ fn words(error: &anyhow::Error) -> String {
             before => format!("{before}: {cause}"),
         }
     })
+}
+
+/// Whether somebody else would not do what was asked.
+pub(crate) fn is_refusal(error: &anyhow::Error) -> bool {
+    let by_chain = error.downcast_ref::<ChainError>();
+    error.is::<arknet_sdk::Refusal>()
+        || error.is::<Undone>()
+        || matches!(by_chain, Some(ChainError::Refused(_) | ChainError::Balance { .. }))
 }
 
 /// Whether the reader of our output went away, as `head` does.

@@ -12,6 +12,8 @@ use crate::{
     out::{Out, table},
 };
 
+const ALONE: &str = "nobody is here to answer; compare the fingerprint and give --yes";
+
 /// A number, or none: no bound.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Bound(Option<u64>);
@@ -156,7 +158,7 @@ fn approve(
              The same fingerprint is shown there by: arknet status\nApprove it?",
             key.fingerprint()
         );
-        if !out.confirm(&question)? {
+        if !out.confirm(&question, ALONE)? {
             bail!("not approved");
         }
     }

@@ -105,6 +105,12 @@ fn what_is_wrong_on_the_command_line_is_said() {
         "status",
         "config",
         "completions",
+        "chain",
+        "channel",
+        "governance",
+        "genesis",
+        "tee",
+        "validator",
     ] {
         assert!(help.contains(command), "{command}");
     }

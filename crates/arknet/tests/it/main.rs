@@ -13,6 +13,7 @@ mod failure;
 mod getting_started;
 mod grid;
 mod keys;
+mod ledger;
 mod metrics;
 mod namespaces;
 mod network;
@@ -23,3 +24,7 @@ mod refusals;
 mod registry;
 mod sdk;
 mod vpn;
+// A chain behind the store and the RPC of `arknet_validator`.
+#[allow(dead_code, reason = "the tests of the SDK use the rest")]
+#[path = "../../../arknet-sdk/tests/it/ledger.rs"]
+mod world;
