@@ -185,7 +185,16 @@ impl<'a> Desk<'a> {
                 bail!("nothing was sent");
             }
         }
-        let id = self.runtime.block_on(self.chain.submit(&prepared.transaction))?;
+        let id = prepared.id;
+        let submitted = self.runtime.block_on(self.chain.submit(&prepared.transaction));
+        submitted.map_err(|error| match error {
+            // Who sends the money once more would pay twice.
+            error @ (ChainError::Unreachable { .. } | ChainError::Malformed { .. }) => {
+                let words = format!("it may have been sent all the same: arknet chain tx {id}");
+                anyhow::Error::from(error).context(words)
+            }
+            refused => refused.into(),
+        })?;
         let mut report = json!({ "transaction": id, "state": "waiting" });
         merge(&mut report, more);
         if let Some(channel) = opened(&prepared.transaction.body) {

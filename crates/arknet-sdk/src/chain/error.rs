@@ -102,7 +102,7 @@ pub enum ChainError {
     /// So old that those who signed it may have taken their stake and gone.
     #[error(
         "the newest header that is known is too old to build on; somebody you trust can tell you \
-         the height and the name of a newer one"
+         the height and the name of a newer one, then: arknet chain trust HEIGHT:NAME"
     )]
     TooOld,
     /// More bytes than an answer may have.

@@ -12,7 +12,10 @@ use arknet_types::{Address, Atoms, NetworkId, Timestamp, encode};
 use borsh::BorshDeserialize;
 use tokio::time::Instant;
 
-use super::{At, ChainError, ChainRpc, LightChain, limits::LOOK_TIME};
+use super::{
+    At, ChainError, ChainRpc, LightChain,
+    limits::{LOOK_TIME, SUBMIT_TRIES_MAX},
+};
 use crate::wallet::Wallet;
 
 /// How the ledger is asked.
@@ -164,9 +167,17 @@ impl Chain {
         })
     }
 
-    /// Lets a transaction wait for a block. When this returns, no crash of that node loses it.
+    /// Lets a transaction wait for a block. When this returns, no crash of that node loses it. Where
+    /// no answer comes it is sent again, which does no harm; without one it may wait nevertheless.
     pub async fn submit(&self, transaction: &SignedTransaction) -> Result<Hash, ChainError> {
-        Ok(self.rpc.submit(transaction).await?.id)
+        let mut attempt = 1;
+        loop {
+            match self.rpc.submit(transaction).await {
+                Err(ChainError::Unreachable { .. }) if attempt < SUBMIT_TRIES_MAX => attempt += 1,
+                other => return other.map(|answer| answer.id),
+            }
+            tokio::time::sleep(LOOK_TIME).await;
+        }
     }
 
     /// Waits until a transaction is in a block, and checks that it is.

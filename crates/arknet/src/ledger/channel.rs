@@ -110,6 +110,9 @@ pub(crate) struct Open {
     send: SendFlags,
 }
 
+/// Channels that are listed at most.
+const CHANNELS_MAX: usize = 10_000;
+
 /// What one side signed, as it is handed to the other.
 type Agreed = (CloseAgreement, PublicKey, Signature);
 
@@ -294,8 +297,8 @@ fn list(home: Home<'_>, address: Option<Address>, rpc: RpcFlags, out: &Out) -> a
                 let channel = desk.value::<Channel>(&Key::Channel(*id))?;
                 found.extend(channel.map(|channel| ChannelAnswer::new(*id, &channel)));
             }
-            // A page that does not go on would have no end.
-            if page.next.is_none() || page.next <= after {
+            // A list that does not go on, or never ends, is no list.
+            if page.next.is_none() || page.next <= after || found.len() >= CHANNELS_MAX {
                 break;
             }
             after = page.next;

@@ -118,7 +118,7 @@ pub(crate) fn run(home: Home<'_>, command: GenesisCommand, out: &Out) -> anyhow:
         "validators": genesis.validators.len(),
     });
     let text = format!(
-        "{}\nchain {}, {} validators\nname {id}: whoever joins must see the same",
+        "{}\nchain {}, validators: {}\nname {id}: whoever joins must see the same",
         path.display(),
         genesis.network,
         genesis.validators.len()

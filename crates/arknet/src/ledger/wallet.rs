@@ -6,6 +6,7 @@ use arknet_sdk::{
         Action, Key,
         ledger::{
             Node, Role, Stake, StakeOp, Unbonding,
+            limits::STAKES_PER_ACCOUNT_MAX,
             rpc::{AccountAnswer, StakeAnswer, UnbondingAnswer},
         },
     },
@@ -226,6 +227,9 @@ fn new_key(desk: &mut Desk<'_>, role: Role, own: Address) -> anyhow::Result<Opti
     Ok(Some(key.public()))
 }
 
+/// Withdrawals that are shown at most.
+const UNBONDINGS_MAX: usize = 256;
+
 fn balance(
     home: Home<'_>,
     address: Option<Address>,
@@ -240,14 +244,15 @@ fn balance(
     let said = desk.ask(async |rpc| rpc.account(&address).await)?;
     let account = desk.runtime.block_on(desk.chain.account(address))?;
     let mut stakes = Vec::new();
-    for one in &said.stakes {
+    for one in said.stakes.iter().take(STAKES_PER_ACCOUNT_MAX as usize) {
         let place = (one.role, one.node);
         let stake = desk.value::<Stake>(&Key::Stake(address, place.0, place.1))?;
         let node = desk.value::<Node>(&Key::Node(place.0, place.1))?;
         stakes.extend(stake.zip(node).map(|(stake, node)| StakeAnswer::new(place, &stake, &node)));
     }
+    let answered = stakes.len();
     let mut unbondings = Vec::new();
-    for one in &said.unbondings {
+    for one in said.unbondings.iter().take(UNBONDINGS_MAX) {
         let unbonding = desk.value::<Unbonding>(&Key::Unbonding(address, one.id))?;
         let Some(unbonding) = unbonding else { continue };
         let node = desk.value::<Node>(&Key::Node(unbonding.role, unbonding.node))?;
@@ -255,6 +260,9 @@ fn balance(
     }
     let height = account.height;
     let account = account.value.unwrap_or_default();
+    if usize::try_from(account.stakes).is_ok_and(|stakes| stakes > answered) {
+        out.note(&format!("The RPC shows {answered} stakes of {}.", account.stakes));
+    }
     let answer = AccountAnswer {
         height,
         address,

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
     process::Output,
 };
@@ -97,10 +98,43 @@ fn money_is_sent_and_shown_and_what_is_missing_is_said() {
     assert_eq!(error["needed"], "999998500000000");
     let words = text(&people.run(5, &all).stderr);
     assert!(words.contains("999998499979000") && words.contains("999998500000000"), "{words}");
+    let more = ["wallet", "send", "--to", &to, "--amount", "1", "--yes", "--no-wait"];
+    assert_eq!(people.ask(5, &more)["state"], "waiting");
+    assert_eq!(people.ask(5, &["wallet", "balance"])["nonce"], 2);
     for bad in ["0", "1.5", "-1", "1btc"] {
         let amount = ["wallet", "send", "--to", &to, "--amount", bad, "--yes"];
         assert_eq!(people.run(5, &amount).status.code(), Some(2), "{bad}");
     }
+}
+
+#[test]
+fn who_sits_at_a_terminal_is_asked_first() {
+    let people = People::new();
+    let answer = |word: &str| {
+        let spawn =
+            "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))";
+        let mut child = std::process::Command::new("python3")
+            .args(["-c", spawn, env!("CARGO_BIN_EXE_arknet"), "--data-dir"])
+            .arg(people.home(5))
+            .args(["wallet", "send", "--to", &address(6).to_string(), "--amount", "2ark"])
+            .env("ARKNET_RPC", people.world.url())
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(word.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        (output.status.success(), text(&output.stdout))
+    };
+    let (done, said) = answer("n\n");
+    assert!(!done && said.contains("nothing was sent"), "{said}");
+    let question =
+        format!("Send 2 ARK to {}. The fee is 0.000021 ARK to 0.000063 ARK; ", address(6));
+    assert!(said.contains(&question) && said.contains("has 1000000 ARK. Go on? [y/N]"), "{said}");
+    assert_eq!(people.world.account(5).nonce, 0);
+    let (done, said) = answer("y\n");
+    assert!(done && said.contains("sent 2 ARK"), "{said}");
+    assert_eq!(people.world.account(5).nonce, 1);
 }
 
 #[test]
