@@ -34,10 +34,11 @@ bench: deps ## What mesh and gateway cost, and the engine against llama-server (
 	$(BUILT)/arknet-bench
 	@[ "$(MODEL)" = no ] || scripts/bench-llama
 
-soak: deps ## Memory over 100,000 requests, and ten minutes of 64 mixed requests at once
+soak: deps ## Memory over 100,000 requests, ten minutes of mixed ones, 200 validators killed
 	$(RELEASE)
 	$(BUILT)/arknet-bench soak
 	$(BUILT)/arknet-bench mixed
+	ARKNET_KILLS=200 cargo test --locked --workspace --test it validators::what_is_ack
 
 fuzz: deps ## Hostile bytes for every decoder (CASES=1000000 for each)
 	$(RELEASE)

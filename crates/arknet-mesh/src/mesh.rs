@@ -6,7 +6,9 @@ use std::{
 };
 
 use arknet_types::{Offer, PublicKey};
-use libp2p::{Multiaddr, TransportError, identity::Keypair, multiaddr::Protocol, swarm::DialError};
+use libp2p::{
+    Multiaddr, Swarm, TransportError, identity::Keypair, multiaddr::Protocol, swarm::DialError,
+};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::timeout,
@@ -15,6 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     addresses,
+    behaviour::Behaviour,
     chain::{self, Chain, ChainEvent, ChainTask, Links, Unjudged},
     exchange,
     limits::{COMMANDS_MAX, PROBE_TIMEOUT},
@@ -173,19 +176,7 @@ pub fn start(options: MeshOptions) -> Result<(Mesh, Inbound), MeshError> {
     let (behaviour, StreamEnds { lanes, permits, requests, exchanges, chain: from_chain }) =
         StreamsBehaviour::new(&options);
     let mut swarm = transport::build(&options, keypair, behaviour)?;
-    for address in &options.listen {
-        match swarm.listen_on(address.clone()) {
-            Ok(_) => {}
-            // All addresses of a kind that this machine has none of.
-            Err(TransportError::Other(error)) if is_any_ip6(address) && lacks_ip6(&error) => {
-                tracing::info!(%address, "this machine has no IPv6");
-            }
-            Err(source) => return Err(MeshError::Listen { address: address.clone(), source }),
-        }
-    }
-    for address in &options.external {
-        swarm.add_external_address(address.clone());
-    }
+    listen(&mut swarm, &options)?;
     let offers = Offers::new(options.key.public(), options.network.clone());
     let connections = Connections::default();
     let (tasks, closing) = (TaskTracker::new(), CancellationToken::new());
@@ -238,6 +229,23 @@ pub fn start(options: MeshOptions) -> Result<(Mesh, Inbound), MeshError> {
         closing,
     };
     Ok((mesh, Inbound(requests)))
+}
+
+fn listen(swarm: &mut Swarm<Behaviour>, options: &MeshOptions) -> Result<(), MeshError> {
+    for address in &options.listen {
+        match swarm.listen_on(address.clone()) {
+            Ok(_) => {}
+            // All addresses of a kind that this machine has none of.
+            Err(TransportError::Other(error)) if is_any_ip6(address) && lacks_ip6(&error) => {
+                tracing::info!(%address, "this machine has no IPv6");
+            }
+            Err(source) => return Err(MeshError::Listen { address: address.clone(), source }),
+        }
+    }
+    for address in &options.external {
+        swarm.add_external_address(address.clone());
+    }
+    Ok(())
 }
 
 fn is_any_ip6(address: &Multiaddr) -> bool {

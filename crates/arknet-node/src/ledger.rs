@@ -14,7 +14,7 @@ use arknet_validator::{
     Event, RpcOptions, RpcServer, StartError, StoreOptions, Transport, Validator, ValidatorOptions,
     Verdict, which_hold,
 };
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Config, DataDir, Role};
@@ -150,13 +150,23 @@ impl Ledger {
         Ok(Self { validator, rpc, inbound: Inbound { chain, said, events } })
     }
 
-    /// Where its RPC listens.
-    pub(crate) const fn rpc_address(&self) -> SocketAddr {
-        self.rpc.address()
+    /// Keeps the ledger as a part of the node. Returns where its RPC listens.
+    pub(crate) fn spawn(
+        self,
+        parts: &mut JoinSet<&'static str>,
+        stop: &CancellationToken,
+    ) -> SocketAddr {
+        let address = self.rpc.address();
+        let stop = stop.clone();
+        parts.spawn(async move {
+            self.run(stop).await;
+            "ledger"
+        });
+        address
     }
 
     /// Keeps the ledger until `stop`, or until it cannot be kept: then the node must end.
-    pub(crate) async fn run(self, stop: CancellationToken) {
+    async fn run(self, stop: CancellationToken) {
         let Self { mut validator, rpc, inbound } = self;
         let rpc = tokio::spawn(rpc.run(stop.clone()));
         let inbound = tokio::spawn(stop.clone().run_until_cancelled_owned(inbound.run()));

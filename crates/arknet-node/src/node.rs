@@ -34,6 +34,7 @@ use grid::Grid;
 use crate::{
     Config, ConfigError, DataDir, DataError, ModelStore, ModelsError, Role, RunningNode,
     admin::{self, Admin, Asking, Guard, Token},
+    approvals::Approvals,
     audit::{AuditError, AuditLog, AuditOptions},
     data::DataLock,
     discovery::{self, Discovery, Finding},
@@ -197,10 +198,7 @@ impl Node {
         // The ports first: they are what most often stands in the way.
         let admin_listener = listen(config.admin.listen, "--admin").await?;
         let gateway_listener = gateway_listener(&config).await?;
-        let rpc_listener = match &genesis {
-            Some(_) => Some(listen(config.ledger.rpc, "[ledger] rpc").await?),
-            None => None,
-        };
+        let ledger = rpc_listener(&config, genesis).await?;
         let metrics = Metrics::new();
         let horizon = HorizonStore::open(data.horizon())?;
         let gate = gate(&config, &key, &network, &horizon);
@@ -208,20 +206,13 @@ impl Node {
         let audit = audit_log(data, &config, &key, &network)?;
         let serving = serving(data, &config, gate, providers, (horizon, metrics.clone(), audit))?;
         let node_id = node_id(&config, &key);
-        let follows = genesis.is_some();
+        let follows = ledger.is_some();
         let (mesh, inbound) =
             start_mesh(&config, (&key, &node_id), (&network, &seed_texts), follows)?;
         let stop = CancellationToken::new();
         let mut parts = JoinSet::new();
-        let rpc = match genesis.zip(rpc_listener) {
-            Some((genesis, listener)) => {
-                let ledger = Ledger::start(data, &config, genesis, &mesh, listener)?;
-                let address = ledger.rpc_address();
-                spawn(&mut parts, "ledger", ledger.run(stop.clone()));
-                Some(address)
-            }
-            None => None,
-        };
+        let start = |(genesis, listener)| Ledger::start(data, &config, genesis, &mesh, listener);
+        let rpc = ledger.map(start).transpose()?.map(|ledger| ledger.spawn(&mut parts, &stop));
         spawn_serving(&mut parts, &serving, inbound);
         let grid = Grid::new(mesh.clone(), approvals.clone());
         grid.spawn(&mut parts, data, &stop);
@@ -235,15 +226,7 @@ impl Node {
         let finding = Finding { data, key: &key, node_id: node_name, config: &config, registry };
         let (discovery, finding) = finding.run(&mesh, &serving, &approvals, stop.clone());
         spawn(&mut parts, "discovery", finding);
-        let offering = Offering {
-            key,
-            network: network.clone(),
-            serving: serving.clone(),
-            approvals: approvals.clone(),
-            addresses: mesh.addresses_changed(),
-            turn: Mutex::default(),
-            told: Mutex::default(),
-        };
+        let offering = offering(key, &network, &serving, &approvals, &mesh);
         grid.spawn_publisher(&mut parts, offering, config.plays(Role::Compute), &stop);
         spawn_following(&mut parts, &serving, engines.as_ref(), &stop);
         let door = Door { data, config: &config, stop: &stop, scrape: &scrape };
@@ -344,6 +327,24 @@ pub fn serve_locally(data: &DataDir, config: &Config) -> Result<Serving, NodeErr
     let horizon = HorizonStore::open(data.horizon())?;
     let gate = gate(config, &key, &network, &horizon);
     serving(data, config, gate, vec![engines.source()], (horizon, Metrics::new(), None))
+}
+
+fn offering(
+    key: KeyPair,
+    network: &NetworkId,
+    serving: &Serving,
+    approvals: &Approvals,
+    mesh: &Mesh,
+) -> Offering {
+    Offering {
+        key,
+        network: network.clone(),
+        serving: serving.clone(),
+        approvals: approvals.clone(),
+        addresses: mesh.addresses_changed(),
+        turn: Mutex::default(),
+        told: Mutex::default(),
+    }
 }
 
 /// The log of what others ask, where they can ask.
@@ -531,6 +532,16 @@ async fn gateway_listener(config: &Config) -> Result<Option<TcpListener>, NodeEr
         true => Ok(Some(listen(config.gateway.listen, "--gateway").await?)),
         false => Ok(None),
     }
+}
+
+/// What the chain begins with, and where it is told of.
+async fn rpc_listener(
+    config: &Config,
+    genesis: Option<Genesis>,
+) -> Result<Option<(Genesis, TcpListener)>, NodeError> {
+    let Some(genesis) = genesis else { return Ok(None) };
+    let listener = listen(config.ledger.rpc, "[ledger] rpc").await?;
+    Ok(Some((genesis, listener)))
 }
 
 async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, NodeError> {

@@ -23,6 +23,7 @@ mod pull;
 mod refusals;
 mod registry;
 mod sdk;
+mod validators;
 mod vpn;
 // A chain behind the store and the RPC of `arknet_validator`.
 #[allow(dead_code, reason = "the tests of the SDK use the rest")]
