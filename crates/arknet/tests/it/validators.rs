@@ -334,7 +334,7 @@ fn a_vote_changes_a_parameter(chain: &Chain) {
         let told = chain.ask(rich, 4, &["governance", "show", "--proposal", &number]);
         told["stage"].as_str().unwrap().to_owned()
     };
-    until("the vote", &stage, |stage| stage == "voting");
+    until("the vote", stage, |stage| stage == "voting");
     for n in 0..3 {
         let vote = ["governance", "vote", "--proposal", &number, "--choice", "yes"];
         chain.order(&chain.members[n].home, n, &vote);
