@@ -37,7 +37,7 @@ pub(crate) fn run(accounts: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn key(n: usize, kind: u8) -> KeyPair {
+pub(crate) fn key(n: usize, kind: u8) -> KeyPair {
     let mut seed = [kind; 32];
     seed[..8].copy_from_slice(&n.to_le_bytes());
     KeyPair::from_seed(&seed)

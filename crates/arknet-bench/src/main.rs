@@ -11,6 +11,7 @@ mod nodes;
 mod provider;
 mod pull;
 mod upstream;
+mod validators;
 
 use std::{
     net::SocketAddr,
@@ -41,6 +42,7 @@ fn main() -> anyhow::Result<()> {
             let accounts = arguments.get(1).map_or(Ok(100_000), |text| text.parse())?;
             chain::run(accounts)
         }
+        Some("validators") => validators::run(),
         Some("soak") => runtime()?.block_on(soak()),
         Some("mixed") => {
             let seconds = arguments.get(1).map_or(Ok(600), |text| text.parse())?;
@@ -53,12 +55,13 @@ fn main() -> anyhow::Result<()> {
             bench().await?;
             upstream::run().await?;
             tokio::task::block_in_place(pull::run)?;
-            chain::run(100_000)
+            chain::run(100_000)?;
+            validators::run()
         }),
         Some(other) => {
             anyhow::bail!(
                 "{other}: the arguments are chain [ACCOUNTS], lan, latency, mixed [SECONDS], pull, \
-                 soak and upstream"
+                 soak, upstream and validators"
             )
         }
     }
