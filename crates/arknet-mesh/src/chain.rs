@@ -20,7 +20,7 @@ use arknet_types::PublicKey;
 use libp2p::{PeerId, gossipsub};
 use tokio::{
     select,
-    sync::mpsc,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -28,7 +28,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     addresses,
     limits::{
-        CHAIN_EVENTS_MAX, CHAIN_QUEUE_BYTES_MAX, CHAIN_QUEUE_MAX, CHAIN_TIMEOUT, CHAIN_UNJUDGED_MAX,
+        CHAIN_EVENTS_MAX, CHAIN_QUEUE_BYTES_MAX, CHAIN_QUEUE_MAX, CHAIN_TIMEOUT,
+        CHAIN_UNJUDGED_MAX, CHAIN_WAITING_BYTES_MAX,
     },
     options::ChainOptions,
     status::Connections,
@@ -54,7 +55,39 @@ pub enum ChainEvent {
         bytes: Vec<u8>,
         /// Of what came by gossip: to judge it by, with [`Chain::judge`].
         tag: Option<u64>,
+        /// Keeps the message within what all may hold, until it is dropped.
+        hold: Hold,
     },
+}
+
+/// The share of a message in the bytes that peers may have waiting here.
+#[derive(Debug)]
+pub struct Hold {
+    _permit: OwnedSemaphorePermit,
+}
+
+/// The bytes that peers may have waiting here.
+#[derive(Clone)]
+pub(crate) struct Room(Arc<Semaphore>);
+
+impl Room {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(CHAIN_WAITING_BYTES_MAX)))
+    }
+
+    fn share(bytes: usize) -> u32 {
+        u32::try_from(bytes.min(CHAIN_WAITING_BYTES_MAX)).unwrap_or(u32::MAX)
+    }
+
+    async fn wait(&self, bytes: usize) -> Option<Hold> {
+        let permit = Arc::clone(&self.0).acquire_many_owned(Self::share(bytes)).await;
+        permit.ok().map(|permit| Hold { _permit: permit })
+    }
+
+    fn try_take(&self, bytes: usize) -> Option<Hold> {
+        let permit = Arc::clone(&self.0).try_acquire_many_owned(Self::share(bytes));
+        permit.ok().map(|permit| Hold { _permit: permit })
+    }
 }
 
 /// What becomes of a gossiped message.
@@ -159,13 +192,14 @@ impl Chain {
 /// Gossiped messages that wait for a judgement, the oldest first.
 pub(crate) struct Unjudged {
     events: mpsc::Sender<ChainEvent>,
+    room: Room,
     next_tag: u64,
     waiting: BTreeMap<u64, (gossipsub::MessageId, PeerId)>,
 }
 
 impl Unjudged {
-    pub(crate) fn new(events: mpsc::Sender<ChainEvent>) -> Self {
-        Self { events, next_tag: 0, waiting: BTreeMap::new() }
+    pub(crate) fn new(events: mpsc::Sender<ChainEvent>, room: Room) -> Self {
+        Self { events, room, next_tag: 0, waiting: BTreeMap::new() }
     }
 
     /// Hands a message to whoever judges it. Returns those of which nobody will hear any more.
@@ -176,8 +210,11 @@ impl Unjudged {
         message: gossipsub::Message,
     ) -> Option<(gossipsub::MessageId, PeerId)> {
         let Some(from) = addresses::public_key(&forwarder) else { return Some((id, forwarder)) };
+        let Some(hold) = self.room.try_take(message.data.len()) else {
+            return Some((id, forwarder));
+        };
         let tag = self.next_tag;
-        let said = ChainEvent::Said { from, bytes: message.data, tag: Some(tag) };
+        let said = ChainEvent::Said { from, bytes: message.data, tag: Some(tag), hold };
         if self.events.try_send(said).is_err() {
             return Some((id, forwarder));
         }
@@ -199,6 +236,7 @@ pub(crate) struct ChainTask {
     pub(crate) links: Links,
     pub(crate) options: ChainOptions,
     pub(crate) events: mpsc::Sender<ChainEvent>,
+    pub(crate) room: Room,
     pub(crate) lanes: Lanes,
     pub(crate) connections: Connections,
     pub(crate) tasks: TaskTracker,
@@ -245,7 +283,7 @@ impl ChainTask {
                 stream = accepted.recv() => {
                     // The swarm is gone.
                     let Some(stream) = stream else { break };
-                    let read = read(stream, self.options, self.events.clone());
+                    let read = read(stream, self.options, (self.events.clone(), self.room.clone()));
                     let closing = self.closing.clone();
                     self.tasks.spawn(async move { closing.run_until_cancelled(read).await });
                 }
@@ -362,18 +400,28 @@ async fn write(
 }
 
 /// Reads what a peer says. A reader that is behind slows the peer down, and nobody else.
-async fn read(accepted: Accepted, options: ChainOptions, events: mpsc::Sender<ChainEvent>) {
+async fn read(
+    accepted: Accepted,
+    options: ChainOptions,
+    (events, room): (mpsc::Sender<ChainEvent>, Room),
+) {
     let Accepted { peer, stream, permit } = accepted;
     let mut stream = RequestStream::accepted(stream, permit);
     loop {
-        match stream.read_raw(options.message_bytes_max).await {
+        // A message has its room before it is read, and then must not keep it for long.
+        let (hold, bytes) = match stream.next_length(options.message_bytes_max).await {
             Ok(bytes) => {
-                let said = ChainEvent::Said { from: peer, bytes, tag: None };
-                if events.send(said).await.is_err() {
-                    return;
-                }
+                let Some(hold) = room.wait(bytes).await else { return };
+                (hold, timeout(CHAIN_TIMEOUT, stream.read_raw(options.message_bytes_max)).await)
             }
             Err(error) => return tracing::debug!(%error, "a peer stopped speaking of the chain"),
+        };
+        let Ok(Ok(bytes)) = bytes else {
+            return tracing::debug!(%peer, "a message of the chain did not arrive in time");
+        };
+        let said = ChainEvent::Said { from: peer, bytes, tag: None, hold };
+        if events.send(said).await.is_err() {
+            return;
         }
     }
 }

@@ -36,7 +36,7 @@ mod yamux_upgrade;
 
 pub use libp2p::{Multiaddr, PeerId};
 
-pub use chain::{Chain, ChainEvent, Judgement};
+pub use chain::{Chain, ChainEvent, Hold, Judgement};
 pub use limits::{MeshLimits, RelayLimits};
 pub use mesh::{Inbound, Kept, Mesh, MeshError, OpenError, ProbeError, StreamStats, start};
 pub use offers::{OfferFor, Offers};

@@ -108,12 +108,14 @@ pub(crate) const EXCHANGES_ANSWERED_MAX: usize = 64;
 pub(crate) const EXCHANGES_ANSWERED_PER_PEER_MAX: usize = 4;
 /// How often a node that follows the chain looks for others when it is connected to few.
 pub(crate) const SEEK_INTERVAL: Duration = Duration::from_secs(10);
-/// Streams of the chain that others hold open here. Each may hold one message.
+/// Streams of the chain that others hold open here.
 pub(crate) const CHAIN_STREAMS_MAX: usize = 256;
 /// Streams of the chain that one peer holds open here: one, and one that replaces it.
 pub(crate) const CHAIN_STREAMS_PER_PEER_MAX: usize = 2;
 /// What peers said of the chain and nobody has read yet.
 pub(crate) const CHAIN_EVENTS_MAX: usize = 256;
+/// Bytes of them.
+pub(crate) const CHAIN_WAITING_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Messages of the chain on their way to one peer.
 pub(crate) const CHAIN_QUEUE_MAX: usize = 1024;
 /// Bytes of them.

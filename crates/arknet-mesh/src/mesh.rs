@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     addresses,
     behaviour::Behaviour,
-    chain::{self, Chain, ChainEvent, ChainTask, Links, Unjudged},
+    chain::{self, Chain, ChainEvent, ChainTask, Links, Room, Unjudged},
     exchange,
     limits::{COMMANDS_MAX, PROBE_TIMEOUT},
     offers::{OfferFor, Offers},
@@ -183,7 +183,7 @@ pub fn start(options: MeshOptions) -> Result<(Mesh, Inbound), MeshError> {
     let (commands, from_users) = mpsc::channel(COMMANDS_MAX);
     let (addresses, watched) = watch::channel(Vec::new());
     let (listened, listening) = watch::channel(Vec::new());
-    let links = Links::default();
+    let (links, room) = (Links::default(), Room::new());
     let chain = options.chain.map(|_| Chain::new(links.clone(), commands.clone()));
     let (said, chain_events) = chain.as_ref().map(|_| chain::events()).unzip();
     let driver = SwarmLoop::new(
@@ -193,7 +193,7 @@ pub fn start(options: MeshOptions) -> Result<(Mesh, Inbound), MeshError> {
         lanes.clone(),
         connections.clone(),
         (addresses, listened),
-        said.clone().map(Unjudged::new),
+        said.clone().map(|said| Unjudged::new(said, room.clone())),
         tasks.clone(),
         closing.clone(),
     )?;
@@ -206,6 +206,7 @@ pub fn start(options: MeshOptions) -> Result<(Mesh, Inbound), MeshError> {
             links,
             options,
             events,
+            room,
             lanes,
             connections,
             tasks: tasks_of_chain,

@@ -19,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Config, DataDir, Role};
 
-/// Events on their way to the thread that keeps the ledger.
-const EVENTS_MAX: usize = 256;
+/// Events on their way to the thread that keeps the ledger. Each may be a block, and what peers have
+/// waiting in the mesh is bounded there.
+const EVENTS_MAX: usize = 16;
 /// Bytes that a message of transactions has around them.
 const ENVELOPE_BYTES: usize = 64;
 
@@ -249,7 +250,7 @@ impl Inbound {
             let event = match event {
                 ChainEvent::Joined(peer) => Event::Joined(peer),
                 ChainEvent::Gone(peer) => Event::Gone(peer),
-                ChainEvent::Said { from, bytes, tag } => match parse(&bytes, tag) {
+                ChainEvent::Said { from, bytes, tag, hold: _hold } => match parse(&bytes, tag) {
                     Some(message) => Event::Message { from, message: Box::new(message), tag },
                     None => {
                         tracing::debug!(peer = %from, "what a peer said of the chain is nothing");

@@ -46,7 +46,7 @@ impl Follower {
     async fn said(&mut self) -> (PublicKey, Vec<u8>, Option<u64>) {
         loop {
             match self.next().await {
-                ChainEvent::Said { from, bytes, tag } => return (from, bytes, tag),
+                ChainEvent::Said { from, bytes, tag, .. } => return (from, bytes, tag),
                 ChainEvent::Joined(_) => {}
                 other => panic!("{other:?}"),
             }
