@@ -109,9 +109,9 @@ struct Order {
 pub(crate) struct Undone {
     pub(crate) code: String,
     words: String,
-    id: Hash,
-    height: u64,
-    fee: Atoms,
+    pub(crate) id: Hash,
+    pub(crate) height: u64,
+    pub(crate) fee: Atoms,
 }
 
 /// The ledger, asked from here.
@@ -373,6 +373,18 @@ mod tests {
         assert_eq!(text_or_file("because", 7).unwrap(), "because");
         assert!(text_or_file(&at, 6).is_err() && text_or_file("because", 6).is_err());
         assert!(text_or_file("@/nowhere/at/all", 6).is_err());
+    }
+
+    #[test]
+    fn what_listens_everywhere_is_asked_on_this_machine() {
+        for (listens, url) in [
+            ("127.0.0.1:7", "http://127.0.0.1:7"),
+            ("0.0.0.0:7", "http://127.0.0.1:7"),
+            ("[::]:7", "http://[::1]:7"),
+            ("192.0.2.1:7", "http://192.0.2.1:7"),
+        ] {
+            assert_eq!(local(listens.parse().unwrap()), url);
+        }
     }
 
     #[test]

@@ -82,6 +82,11 @@ impl Out {
                 report["balance"] = serde_json::json!(balance);
                 report["needed"] = serde_json::json!(needed);
             }
+            if let Some(Undone { id, height, fee, .. }) = undone {
+                report["transaction"] = serde_json::json!(id);
+                report["height"] = serde_json::json!(height);
+                report["fee"] = serde_json::json!(fee);
+            }
             serde_json::json!({ "error": report }).to_string()
         } else {
             format!("arknet: {words}")

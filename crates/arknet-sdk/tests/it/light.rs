@@ -229,6 +229,47 @@ fn an_answer_that_is_none_is_an_error_and_no_more() {
 }
 
 #[test]
+fn a_block_with_a_transaction_that_it_does_not_have_is_found_out() {
+    let world = World::new();
+    let made_up = arknet_chain::Hash([9; 32]);
+    let url = liar::before(&world, move |path, answer| {
+        if path.starts_with("/blocks/") {
+            let outcome = json!({ "done": true, "gas": 1, "fee": "1" });
+            answer["transactions"] = json!([
+                { "id": made_up, "from": address(5), "kind": "transfer", "outcome": outcome },
+            ]);
+        }
+    });
+    let forged = world.run(client(&world, &url).check_in_block(&made_up, 1)).unwrap_err();
+    assert!(matches!(forged, ChainError::ForgedCertificate(_)), "{forged:?}");
+    let honest = world.run(client(&world, &world.url()).check_in_block(&made_up, 1)).unwrap_err();
+    assert!(matches!(honest, ChainError::NotInBlock { height: 1, .. }), "{honest:?}");
+}
+
+#[test]
+fn an_older_header_is_the_one_that_those_after_it_name() {
+    let world = World::new();
+    (0..4).for_each(|_| world.block());
+    let url = liar::before(&world, |path, answer| {
+        if path == "/light/2" {
+            let mut block = light_block(answer);
+            block.header.gas_used += 1;
+            *answer = serde_json::to_value(LightAnswer::from(&block)).unwrap();
+        }
+    });
+    let mut light = client(&world, &url);
+    world.run(light.follow()).unwrap();
+    assert_eq!(world.run(light.header(3)).unwrap().height, 3);
+    let forged = world.run(light.header(2)).unwrap_err();
+    assert!(matches!(forged, ChainError::ForgedCertificate(_)), "{forged:?}");
+    // What is too far back to be named is not asked for, one by one.
+    (0..300).for_each(|_| world.block());
+    world.run(light.follow()).unwrap();
+    let far = world.run(light.header(5)).unwrap_err();
+    assert!(matches!(far, ChainError::TooFarBack { known: 305, height: 5 }), "{far:?}");
+}
+
+#[test]
 fn a_proof_of_another_key_proves_nothing() {
     let world = World::new();
     let other: ProofAnswer = {

@@ -140,6 +140,26 @@ fn a_nonce_that_cannot_be_and_a_block_that_does_not_hold_it_are_found_out() {
 }
 
 #[test]
+fn what_had_no_answer_is_sent_again_and_done_once() {
+    let world = World::new();
+    let mut chain = open(&world, liar::mute(&world, 2));
+    let settled = world.run(async {
+        let made = chain.prepare(&account(5), pay(6, ARK), Fees::default()).await.unwrap();
+        let id = chain.submit(&made.transaction).await.unwrap();
+        chain.wait(id, PATIENCE).await.unwrap()
+    });
+    assert!(settled.outcome.done);
+    assert_eq!(world.account(6).balance, Atoms(1_000_001 * ARK));
+    let mut mute = open(&world, liar::mute(&world, 9));
+    let unheard = world.run(async {
+        let made = mute.prepare(&account(5), pay(6, ARK), Fees::default()).await.unwrap();
+        mute.submit(&made.transaction).await.unwrap_err()
+    });
+    assert!(matches!(unheard, ChainError::Unreachable { .. }), "{unheard:?}");
+    assert_eq!(world.account(6).balance, Atoms(1_000_002 * ARK), "it came, though nobody said so");
+}
+
+#[test]
 fn without_a_genesis_nothing_is_believed_unless_that_is_said() {
     let world = World::new();
     let url = Some(world.url());

@@ -162,6 +162,7 @@ fn stake_goes_in_moves_and_comes_back_as_the_document_shows_it() {
     assert_eq!(taken["number"], 1);
     let (status, early) = people.refused(6, &fetch);
     assert_eq!((status, &early["code"]), (Some(3), &json!("too_early")));
+    assert_eq!((&early["fee"], early["height"].is_u64()), (&json!("100000"), true));
     people.world.later(HOUR);
     people.order(6, &fetch);
     let fees = 2 * 21_000;
