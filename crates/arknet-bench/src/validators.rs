@@ -120,7 +120,8 @@ fn start(
         arknet_sdk::keyfile::create(&home.join("wallet.key"), &key(n, 2))?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let config = format!(
-            "[ledger]\nrpc = \"127.0.0.1:{port}\"\nblock_interval_ms = 0\n[grid]\nmdns = false\n"
+            "[ledger]\nrpc = \"127.0.0.1:{port}\"\nrpc_requests_per_second = 1000000\n\
+             block_interval_ms = 0\n[grid]\nmdns = false\n"
         );
         fs::write(home.join("arknet.toml"), config)?;
         let mut command = Command::new(program);
@@ -249,8 +250,8 @@ fn throughput(genesis: &Genesis, members: &[Member]) -> anyhow::Result<()> {
                 .collect()
         })
         .collect();
-    let mut rpc = Rpc::open(members[0].rpc)?;
-    let before = rpc.get("/status")?.1["height"].as_u64().context("a height")?;
+    let before = Rpc::open(members[0].rpc)?.get("/status")?;
+    let before = before.1["height"].as_u64().context("a height")?;
     let (refused, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
     let began = Instant::now();
     let meanwhile = thread::scope(|scope| {
@@ -269,6 +270,8 @@ fn throughput(genesis: &Genesis, members: &[Member]) -> anyhow::Result<()> {
         sent.and_then(|_| probe.join().expect("no panic"))
     })?;
     let total = SENDERS * ACCOUNTS * TRANSFERS as usize;
+    // A connection that had waited until now would be closed.
+    let mut rpc = Rpc::open(members[0].rpc)?;
     let (count, took, blocks) = committed(&mut rpc, before, total, began)?;
     println!(
         "  {count} transfers in {blocks} blocks: {:.0} a second; refused and sent again {}",

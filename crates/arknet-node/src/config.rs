@@ -169,6 +169,9 @@ pub struct LedgerSection {
     pub rpc: SocketAddr,
     /// Host names that may be used for the RPC beside those of this machine.
     pub allowed_hosts: Vec<String>,
+    /// Requests of one address to the RPC in a second (1 to 1000000). All addresses together have
+    /// five times as many.
+    pub rpc_requests_per_second: u32,
     /// The account this node votes for; that of its own wallet when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operator: Option<Address>,
@@ -393,6 +396,7 @@ impl Default for LedgerSection {
             genesis: None,
             rpc: SocketAddr::from(([127, 0, 0, 1], 26657)),
             allowed_hosts: vec![],
+            rpc_requests_per_second: 2_000,
             operator: None,
             cache_mb: 64,
             keep_blocks: None,
@@ -625,6 +629,12 @@ impl Config {
         for (key, value, low, high) in [
             ("shutdown_grace_ms", self.shutdown_grace_ms, 0, 600_000),
             ("grid.audit_file_bytes_max", self.grid.audit_file_bytes_max, 65_536, 1 << 40),
+            (
+                "ledger.rpc_requests_per_second",
+                self.ledger.rpc_requests_per_second.into(),
+                1,
+                1_000_000,
+            ),
             ("ledger.cache_mb", self.ledger.cache_mb, 1, 65_536),
             ("ledger.block_interval_ms", self.ledger.block_interval_ms, 0, 60_000),
             ("compute.requests_per_peer_max", compute.requests_per_peer_max.into(), 1, 65_536),

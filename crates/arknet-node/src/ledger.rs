@@ -144,6 +144,8 @@ impl Ledger {
         let validator = Validator::start(options, transport, arriving)?;
         let options = RpcOptions {
             allowed_hosts: config.ledger.allowed_hosts.clone(),
+            requests_per_s: config.ledger.rpc_requests_per_second,
+            requests_per_s_in_all: config.ledger.rpc_requests_per_second.saturating_mul(5),
             ..RpcOptions::new(Arc::new(arknet_sdk::now))
         };
         let (store, link) = (validator.store().clone(), validator.link().clone());
