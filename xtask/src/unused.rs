@@ -22,7 +22,9 @@ pub(crate) fn check(root: &Path, metadata: &Value, tree: &Tree) -> anyhow::Resul
         let sources: Vec<&str> =
             sources.filter(|f| f.has_extension(&["rs"])).map(|f| f.text.as_str()).collect();
         let dependencies = package["dependencies"].as_array().into_iter().flatten();
-        for name in dependencies.filter_map(|dependency| dependency["name"].as_str()) {
+        // Sources know a dependency by the name that the manifest gave it.
+        let names = dependencies.filter_map(|one| one["rename"].as_str().or(one["name"].as_str()));
+        for name in names {
             used.push(name);
             if !is_named(name, &sources) {
                 problems.push(Problem::new(manifest, 0, format!("`{name}` is not used")));
@@ -51,12 +53,16 @@ mod tests {
     use super::*;
 
     fn problems(source: &str, declared: &str) -> usize {
+        problems_of(serde_json::json!({ "name": "two-words" }), source, declared)
+    }
+
+    fn problems_of(dependency: Value, source: &str, declared: &str) -> usize {
         let file = |path: &str, text: &str| File { path: path.into(), text: text.into() };
         let manifest = format!("[workspace.dependencies]\n{declared} = \"1\"\n");
         let files = vec![file("a/src/lib.rs", source), file("Cargo.toml", &manifest)];
         let metadata = serde_json::json!({ "packages": [{
             "manifest_path": "/x/a/Cargo.toml",
-            "dependencies": [{ "name": "two-words" }],
+            "dependencies": [dependency],
         }] });
         check(Path::new("/x"), &metadata, &Tree { files, paths: vec![] }).unwrap().len()
     }
@@ -66,5 +72,12 @@ mod tests {
         assert_eq!(problems("use two_words::A;", "two-words"), 0);
         assert_eq!(problems("use two_words_more::A;", "two-words"), 1);
         assert_eq!(problems("use two_words::A;", "another"), 1);
+    }
+
+    #[test]
+    fn a_renamed_dependency_is_known_by_its_new_name() {
+        let dependency = serde_json::json!({ "name": "two-words", "rename": "one" });
+        assert_eq!(problems_of(dependency.clone(), "use one::A;", "one"), 0);
+        assert_eq!(problems_of(dependency, "use two_words::A;", "one"), 1);
     }
 }
