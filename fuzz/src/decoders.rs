@@ -9,7 +9,7 @@ use arknet_types::{
 };
 use borsh::{BorshDeserialize, BorshSerialize};
 
-use crate::{chain, chat, child, corpus, doors, registry, tunnels, upstream};
+use crate::{chain, chat, child, corpus, doors, quotes, registry, tunnels, upstream};
 
 /// One decoder and good inputs for it.
 #[derive(Debug)]
@@ -58,6 +58,7 @@ pub fn decoders() -> anyhow::Result<Vec<Decoder>> {
     let groups = [
         wire()?,
         chain::decoders()?,
+        quotes::decoders(),
         registry::decoders()?,
         tunnels::decoders(),
         doors::decoders(),

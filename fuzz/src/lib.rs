@@ -12,6 +12,7 @@ mod decoders;
 mod doors;
 mod mutate;
 mod pieces;
+mod quotes;
 mod registry;
 mod run;
 mod tunnels;

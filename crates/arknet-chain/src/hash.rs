@@ -95,6 +95,8 @@ impl Purpose {
     pub const BODY: Self = Self("arknet/body/1");
     /// The genesis document.
     pub const GENESIS: Self = Self("arknet/genesis/1");
+    /// What runs in an enclave, where its vendor says it in more than 32 bytes.
+    pub const MEASUREMENT: Self = Self("arknet/measurement/1");
     /// An enclave's quote, or what it is checked with.
     pub const QUOTE: Self = Self("arknet/quote/1");
     /// A part of a snapshot of the state.

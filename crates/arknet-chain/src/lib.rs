@@ -58,7 +58,7 @@ pub use keys::Key;
 pub use light::{LightBlock, LightClient, LightError};
 pub use mempool::{Best, Mempool, Rejected};
 pub use models::{
-    Model, ModelFacts, NoQuotes, QuoteFacts, QuoteVerifier, Tee, TeeClaim, TeePlatform,
+    Model, ModelFacts, NoQuotes, QuoteFacts, QuoteVerifier, TcbStatus, Tee, TeeClaim, TeePlatform,
 };
 pub use params::{Param, ParamError, Params};
 pub use payments::{ChannelOp, Escrow, EscrowOp};

@@ -162,6 +162,21 @@ fn bytes<R: io::Read, const MAX: usize>(reader: &mut R) -> io::Result<Vec<u8>> {
     decode_list::<_, u8, MAX>(reader)
 }
 
+/// How far a machine has the vendor's fixes, as the vendor says. What is not here does not count.
+#[derive(BorshDeserialize, BorshSerialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TcbStatus {
+    /// All of them.
+    UpToDate,
+    /// All, and some flaws are only closed by how the enclave itself is built.
+    SwHardeningNeeded,
+    /// All, and some flaws are only closed by settings that the quote does not show.
+    ConfigurationNeeded,
+    /// Both of these.
+    ConfigurationAndSwHardeningNeeded,
+    /// The vendor publishes no judgement that could be carried with a quote.
+    Unrated,
+}
+
 /// What a quote that was checked to the vendor's root says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct QuoteFacts {
@@ -169,6 +184,8 @@ pub struct QuoteFacts {
     pub report_data: [u8; 64],
     /// The hash of what runs there.
     pub measurement: Hash,
+    /// How far the machine has the vendor's fixes.
+    pub tcb: TcbStatus,
     /// When the collateral ends.
     pub expires_at: Timestamp,
 }
@@ -200,6 +217,8 @@ pub struct Tee {
     pub collateral: Hash,
     /// The hash of what runs there.
     pub measurement: Hash,
+    /// How far the machine had the vendor's fixes.
+    pub tcb: TcbStatus,
     /// When it was checked.
     pub verified_at: Timestamp,
     /// When it stops counting.
@@ -226,6 +245,7 @@ pub(crate) fn register_tee<V: StateView>(
         quote: Hash::of_bytes(Purpose::QUOTE, &claim.quote),
         collateral: Hash::of_bytes(Purpose::QUOTE, &claim.collateral),
         measurement: facts.measurement,
+        tcb: facts.tcb,
         verified_at: now,
         expires_at: facts.expires_at,
     };

@@ -2,12 +2,13 @@
 
 use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc};
 
-use arknet_chain::{Genesis, GenesisError, NoQuotes};
+use arknet_chain::{Genesis, GenesisError};
 use arknet_consensus::{
     Message, Misdeed, Options, Peer, Timing,
     limits::{MESSAGE_BYTES_MAX, TRANSACTIONS_BYTES_MAX},
 };
 use arknet_mesh::{Chain, ChainEvent, ChainOptions, Judgement, Mesh};
+use arknet_quotes::VendorRoots;
 use arknet_sdk::keyfile::{self, KeyFileError};
 use arknet_types::{Address, NetworkId, frame};
 use arknet_validator::{
@@ -134,7 +135,7 @@ impl Ledger {
                     ..Timing::default()
                 },
                 which_hold,
-                quotes: Arc::new(NoQuotes),
+                quotes: Arc::new(VendorRoots),
             },
             clock: Arc::new(arknet_sdk::now),
         };

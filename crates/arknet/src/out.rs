@@ -75,7 +75,8 @@ impl Out {
                 .map(|refusal| refusal.code.as_str())
                 .or_else(|| of_node.map(|refusal| refusal.code.as_str()))
                 .or_else(|| of_chain.map(ChainError::code))
-                .or_else(|| undone.map(|undone| undone.code.as_str()));
+                .or_else(|| undone.map(|undone| undone.code.as_str()))
+                .or_else(|| error.is::<arknet_quotes::QuoteError>().then_some("quote"));
             let code = code.unwrap_or("failed");
             let mut report = serde_json::json!({ "code": code, "message": words });
             if let Some((balance, needed)) = of_chain.and_then(ChainError::balance) {

@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 use arknet_chain::{
     Account, Action, Block, CommitCertificate, CommitSignature, Evidence, Failure, Genesis,
     GenesisValidator, Hash, Header, Ingredients, Key, MemoryState, Meta, Node, Outcome, Param,
-    Params, Parent, QuoteFacts, QuoteVerifier, Role, SignedTransaction, SignedVote, TeeClaim,
-    TransactionBody, ValidatorSet, VerifiedTransaction, build_block, execute_block, read,
+    Params, Parent, QuoteFacts, QuoteVerifier, Role, SignedTransaction, SignedVote, TcbStatus,
+    TeeClaim, TransactionBody, ValidatorSet, VerifiedTransaction, build_block, execute_block, read,
     state_root, which_hold,
 };
 use arknet_types::{Address, Atoms, KeyPair, NetworkId, Timestamp};
@@ -22,6 +22,7 @@ impl QuoteVerifier for Quotes {
         Some(QuoteFacts {
             report_data: claim.quote.clone().try_into().ok()?,
             measurement: Hash([4; 32]),
+            tcb: TcbStatus::SwHardeningNeeded,
             expires_at: Timestamp(u64::from_le_bytes(claim.collateral.clone().try_into().ok()?)),
         })
     }

@@ -1,4 +1,6 @@
-use arknet_chain::{Action, Choice, Effect, Failure, Key, Model, ModelFacts, Tee, TeeClaim};
+use arknet_chain::{
+    Action, Choice, Effect, Failure, Key, Model, ModelFacts, TcbStatus, Tee, TeeClaim,
+};
 use arknet_types::Atoms;
 
 use crate::{
@@ -79,6 +81,7 @@ fn an_enclave_is_registered_by_a_quote_about_its_key_and_its_account() {
     let found: Tee = chain.read(&Key::Tee(address(5), wallet(70).public())).unwrap();
     assert_eq!(found.expires_at.0, 1_700_000_000_000 + DAY);
     assert_eq!(found.verified_at, chain.now());
+    assert_eq!(found.tcb, TcbStatus::SwHardeningNeeded);
     // Another's quote, another key, no quote at all.
     assert_eq!(chain.act(6, register(tee(5))), Err(Failure::Quote));
     let other = TeeClaim { key: wallet(71).public(), ..tee(5) };

@@ -2,18 +2,20 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
+use arknet_quotes::limits::COLLATERAL_FILE_BYTES_MAX;
 use arknet_sdk::{
     chain::{
         Action,
         ledger::{
             TeeClaim, TeePlatform,
-            limits::{COLLATERAL_BYTES_MAX, QUOTE_BYTES_MAX},
+            limits::QUOTE_BYTES_MAX,
             rpc::{HexBytes, HexKey},
         },
     },
     keyfile,
 };
-use arknet_types::PublicKey;
+use arknet_types::{Address, PublicKey};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
@@ -40,7 +42,8 @@ pub(crate) struct Register {
     /// The quote, as the enclave gave it
     #[arg(long, value_name = "FILE")]
     quote: PathBuf,
-    /// What the quote is checked with: certificates, revocations, versions
+    /// What the quote is checked with: for Intel the JSON that tools for DCAP write, for AMD the
+    /// certificate of the chip (VCEK)
     #[arg(long, value_name = "FILE")]
     collateral: PathBuf,
     /// The enclave's key [default: of enclave.key in the data directory]
@@ -67,9 +70,7 @@ pub(crate) fn run(home: Home<'_>, command: TeeCommand, out: &Out) -> anyhow::Res
             let owner = crate::wallet::load(home.data)?.address();
             let key = keyfile::generate()?;
             keyfile::create(&path, &key)?;
-            let mut report_data = [0; 64];
-            report_data[..32].copy_from_slice(&key.public().0);
-            report_data[32..52].copy_from_slice(&owner.0);
+            let report_data = report_data(&key.public(), &owner);
             let public = String::from(HexKey(key.public()));
             let report_data = String::from(HexBytes(report_data.to_vec()));
             let report = json!({ "path": path, "key": public, "report_data": report_data });
@@ -90,16 +91,23 @@ pub(crate) fn run(home: Home<'_>, command: TeeCommand, out: &Out) -> anyhow::Res
                 None => keyfile::load(&home.data.enclave_key())?.public(),
             };
             let quote = read_file(&quote, QUOTE_BYTES_MAX)?;
-            let collateral = read_file(&collateral, COLLATERAL_BYTES_MAX)?;
+            let collateral = read_file(&collateral, COLLATERAL_FILE_BYTES_MAX)?;
+            let collateral = arknet_quotes::pack_collateral(platform, &collateral)?;
+            let claim = TeeClaim { platform, key, quote, collateral };
+            // The ledger would find the same, and take the fee.
+            let facts = arknet_quotes::check(&claim, arknet_sdk::now())?;
             let (mut desk, wallet, send) = begin(home, send, false, out)?;
+            let expected = report_data(&key, &wallet.address());
+            if facts.report_data != expected {
+                bail!(
+                    "the quote says {}, and must say {}: this key and this wallet",
+                    String::from(HexBytes(facts.report_data.to_vec())),
+                    String::from(HexBytes(expected.to_vec())),
+                );
+            }
             let public = String::from(HexKey(key));
             let order = Order {
-                action: Action::RegisterTee(Box::new(TeeClaim {
-                    platform,
-                    key,
-                    quote,
-                    collateral,
-                })),
+                action: Action::RegisterTee(Box::new(claim)),
                 question: None,
                 done: format!("the enclave with key {public} is registered"),
                 more: json!({ "key": public }),
@@ -107,4 +115,12 @@ pub(crate) fn run(home: Home<'_>, command: TeeCommand, out: &Out) -> anyhow::Res
             desk.act(&wallet, &send, order)
         }
     }
+}
+
+/// What a quote must say: the key, the account, and nothing.
+fn report_data(key: &PublicKey, owner: &Address) -> [u8; 64] {
+    let mut data = [0; 64];
+    data[..32].copy_from_slice(&key.0);
+    data[32..52].copy_from_slice(&owner.0);
+    data
 }
