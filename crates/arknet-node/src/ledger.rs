@@ -127,6 +127,7 @@ impl Ledger {
             store: StoreOptions {
                 cache_bytes: usize::try_from(config.ledger.cache_mb << 20).unwrap_or(usize::MAX),
                 keep_blocks: config.ledger.keep_blocks,
+                ..StoreOptions::default()
             },
             consensus: Options {
                 key: voter(data, config)?,

@@ -2,11 +2,17 @@
 //!
 //! Everything happens on that thread, one after the other: what came is handed to the `Replica`, and
 //! what it wants is done in order. Records are on disk before anything is said that depends on them,
-//! a block is on disk before the next one is thought about, and whatever cannot be done ends the
+//! a block and its proof are on disk before anybody sees it, and whatever cannot be done ends the
 //! thread: a node that went on after a failed write could say two things.
+//!
+//! A committed block is safe in the log first. The store's own file gets the last seconds' blocks at
+//! one time, which is far less to write, for blocks change the same pages; after a crash they are
+//! committed again from the log.
 
+mod again;
 mod error;
 mod journal;
+mod keeper;
 mod run;
 mod serve;
 
@@ -67,8 +73,19 @@ impl Validator {
         transport: Arc<dyn Transport>,
         events: mpsc::Receiver<Event>,
     ) -> Result<Self, StartError> {
-        let ValidatorOptions { directory, genesis, store, consensus, clock } = options;
-        let store = Store::open(&directory, genesis, store).map_err(DriverError::from)?;
+        let ValidatorOptions { directory, genesis, store, .. } = &options;
+        let store = Store::open(directory, genesis.clone(), *store).map_err(DriverError::from)?;
+        Self::start_on(store, options, transport, events)
+    }
+
+    /// The same with a store that is open, wherever it lies; the directory is that of the log.
+    pub fn start_on(
+        store: Store,
+        options: ValidatorOptions,
+        transport: Arc<dyn Transport>,
+        events: mpsc::Receiver<Event>,
+    ) -> Result<Self, StartError> {
+        let ValidatorOptions { directory, consensus, clock, .. } = options;
         let (link, asked) = Link::new();
         let run = Run::begin(&directory, store.clone(), consensus, (transport, clock), asked)?;
         let stop = CancellationToken::new();

@@ -7,6 +7,11 @@ use arknet_consensus::limits::MESSAGE_BYTES_MAX;
 
 /// Bytes of memory for pages of the store, where nothing else is said.
 pub const CACHE_BYTES: usize = 64 * 1024 * 1024;
+/// Time after which heights that are safe in the log alone go to the store's file, where nothing else
+/// is said.
+pub const CHECKPOINT_MS: u64 = 5_000;
+/// Heights after which they go there in any case.
+pub const CHECKPOINT_HEIGHTS_MAX: u64 = 1_000;
 /// Old blocks that one commit takes out of the store: turning pruning on must not halt the chain.
 pub const PRUNED_PER_COMMIT_MAX: u64 = 4;
 /// Values that an import writes in one transaction.
@@ -51,7 +56,7 @@ pub const REQUESTS_PER_S: u32 = 2_000;
 pub const REQUESTS_PER_S_IN_ALL: u32 = 10_000;
 /// Bytes of a record of the log.
 pub const WAL_RECORD_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 1;
-/// Bytes of the log above which it is written anew, with what still counts, after a block.
+/// Bytes of the log above which the store is brought to disk and the log written anew, after a block.
 pub const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Things that happened, or that somebody asks, taken in one go.
 pub const STEP_MAX: usize = 1_024;

@@ -16,7 +16,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{DriverError, StartError, journal::Journal, serve::Served};
+use super::{
+    DriverError, StartError, again::commit_again, journal::Journal, keeper::Keeper, serve::Served,
+};
 use crate::{
     Ask, Asked, Event, NotAccepted, Progress, Reader, Store, StoreCommit, Transport, Verdict,
     Waiting, limits::STEP_MAX,
@@ -37,6 +39,7 @@ pub(super) struct Run {
     /// The ledger after the last block.
     view: Reader,
     journal: Journal,
+    keeper: Keeper,
     transport: Arc<dyn Transport>,
     served: Served,
     clock: Clock,
@@ -64,20 +67,23 @@ impl Run {
         (transport, clock): (Arc<dyn Transport>, Clock),
         asked: Asked,
     ) -> Result<Self, StartError> {
+        let kept = store.read().map_err(DriverError::from)?.height();
+        let (journal, found) = Journal::open(directory, kept).map_err(DriverError::from)?;
+        commit_again(&store, &options, found.decided)?;
         let view = store.read().map_err(DriverError::from)?;
         let (height, id) = (view.height(), view.tip().map_err(DriverError::from)?);
         let certificate = view.certificate(height).map_err(DriverError::from)?;
-        let (journal, found) = Journal::open(directory, height).map_err(DriverError::from)?;
         let served =
             Served::start(store.clone(), Arc::clone(&transport)).map_err(StartError::Thread)?;
         let operator = options.key.as_ref().map(|(operator, _)| *operator);
         let mut out = Vec::new();
         let tip = Tip { height, id, certificate };
-        let now = (clock(), &view);
-        let replica = Replica::start(options, tip, now, &found.records, &mut out);
+        let now = clock();
+        let replica = Replica::start(options, tip, (now, &view), &found.records, &mut out);
         let replica = replica.map_err(DriverError::from)?;
         let mut run = Self {
             replica,
+            keeper: Keeper::new(store.clone(), now),
             store,
             view,
             journal,
@@ -115,7 +121,7 @@ impl Run {
     ) -> Result<(), DriverError> {
         loop {
             let Some(batch) = runtime.block_on(self.next(&mut events, stop))? else {
-                return Ok(());
+                return self.keeper.keep_all((self.clock)());
             };
             self.step(batch)?;
             self.tell_progress();
@@ -271,6 +277,10 @@ impl Run {
             match output {
                 Output::Record(record) => self.journal.record(record)?,
                 Output::Broadcast(_) => must_be_safe = true,
+                Output::Commit(commit) => {
+                    self.journal.decide(&commit.block, &commit.certificate)?;
+                    must_be_safe = true;
+                }
                 Output::Answer { ticket, result } => {
                     let id = self.waiting_id(*ticket, result);
                     if let Some(found) = id.and_then(|id| self.replica.mempool().find(&id)) {
@@ -332,9 +342,15 @@ impl Run {
         let Commit { block, certificate, executed } = commit;
         let bytes = encode(block.as_ref());
         let header = &block.header;
-        self.store.commit(&StoreCommit { header, block: &bytes, certificate, executed })?;
+        self.store.commit_soon(&StoreCommit { header, block: &bytes, certificate, executed })?;
         self.view = self.store.read()?;
-        self.journal.committed(self.replica.mempool())?;
+        let now = (self.clock)();
+        if self.journal.is_long() {
+            self.keeper.keep_all(now)?;
+            self.journal.begin_anew(self.replica.mempool())?;
+        } else {
+            self.keeper.wrote(now)?;
+        }
         tracing::debug!(
             height = header.height,
             transactions = block.transactions.len(),

@@ -4,7 +4,7 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use super::{
     Store, StoreError,
     error::fault,
-    open::begin_write,
+    open::{begin_quick, begin_write},
     schema::{
         BLOCKS, CERTIFICATES, CHANNELS, HEADERS, HEIGHTS, META, META_HEIGHT, OUTCOMES, PAGES, SETS,
         Side, TRANSACTIONS, VALUES, channel_key,
@@ -27,34 +27,57 @@ pub struct StoreCommit<'a> {
 
 impl Store {
     /// Writes a height: block, certificate, state, tree and indexes, all of it or nothing. It is on
-    /// disk when this returns.
+    /// disk when this returns, and all before it.
     pub fn commit(&self, commit: &StoreCommit<'_>) -> Result<(), StoreError> {
+        let transaction = begin_write(&self.database)?;
+        self.write(&transaction, commit)?;
+        transaction.commit().map_err(fault)
+    }
+
+    /// Writes a height that is safe elsewhere until a [`checkpoint`](Self::checkpoint): readers see
+    /// it from now on, but a crash takes it with all that was written since the last one. What
+    /// several heights change is so written to the disk once.
+    pub fn commit_soon(&self, commit: &StoreCommit<'_>) -> Result<(), StoreError> {
+        let transaction = begin_quick(&self.database)?;
+        self.write(&transaction, commit)?;
+        transaction.commit().map_err(fault)
+    }
+
+    /// When this returns, all heights that were there when it was called are on disk.
+    pub fn checkpoint(&self) -> Result<(), StoreError> {
+        begin_write(&self.database)?.commit().map_err(fault)
+    }
+
+    fn write(
+        &self,
+        transaction: &WriteTransaction,
+        commit: &StoreCommit<'_>,
+    ) -> Result<(), StoreError> {
         let StoreCommit { header, block, certificate, executed } = commit;
         let (height, id) = (header.height, header.id());
         assert_eq!((certificate.height, certificate.block), (height, id), "a proof of this block");
-        let transaction = begin_write(&self.database)?;
-        self.check_next(&transaction, header)?;
+        self.check_next(transaction, header)?;
         {
             let mut table = transaction.open_table(META).map_err(fault)?;
             let bytes = arknet_types::encode(&height);
             table.insert(META_HEIGHT, bytes.as_slice()).map_err(fault)?;
         }
-        index_channels(&transaction, executed)?;
-        write_changes(&transaction, &executed.changes)?;
-        put(&transaction, HEADERS, height, &arknet_types::encode(*header))?;
-        put(&transaction, CERTIFICATES, height, &arknet_types::encode(*certificate))?;
-        put(&transaction, BLOCKS, height, block)?;
-        put(&transaction, OUTCOMES, height, &arknet_types::encode(&executed.outcomes))?;
+        index_channels(transaction, executed)?;
+        write_changes(transaction, &executed.changes)?;
+        put(transaction, HEADERS, height, &arknet_types::encode(*header))?;
+        put(transaction, CERTIFICATES, height, &arknet_types::encode(*certificate))?;
+        put(transaction, BLOCKS, height, block)?;
+        put(transaction, OUTCOMES, height, &arknet_types::encode(&executed.outcomes))?;
         if executed.validators_changed {
             let set = arknet_types::encode(&executed.next_validators);
-            put(&transaction, SETS, height.saturating_add(1), &set)?;
+            put(transaction, SETS, height.saturating_add(1), &set)?;
         }
         transaction.open_table(HEIGHTS).map_err(fault)?.insert(&id.0, height).map_err(fault)?;
-        index_transactions(&transaction, height, &executed.outcomes)?;
+        index_transactions(transaction, height, &executed.outcomes)?;
         if let Some(keep) = self.options.keep_blocks {
-            prune(&transaction, height.saturating_sub(keep.get()))?;
+            prune(transaction, height.saturating_sub(keep.get()))?;
         }
-        transaction.commit().map_err(fault)
+        Ok(())
     }
 
     /// Whether it builds on the last one.

@@ -12,13 +12,13 @@ use std::{
 use arknet_chain::{
     Channel, Genesis, Key, Leaf, LightClient, Manifest, SnapshotError, StateView, grow, leaf,
 };
-use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase};
+use redb::{Database, ReadOnlyTable, ReadableDatabase};
 
 use super::{
     StoreError, StoreOptions,
     commit::note_channel,
     error::{fault, fault_io, give_up},
-    open::{FILE_NAME, begin_write, discard, draft, make_tables, publish, write_meta},
+    open::{FILE_NAME, begin_quick, begin_write, discard, draft, make_tables, publish, write_meta},
     read::Entry,
     schema::{CERTIFICATES, CHANNELS, HEADERS, HEIGHTS, PAGES, SETS, VALUES},
 };
@@ -183,7 +183,8 @@ impl Import {
                 return Err(SnapshotError::Order.into());
             }
             last = part.last().map(|(key, _)| key.clone());
-            let transaction = quick(database)?;
+            // Until the last one nothing counts.
+            let transaction = begin_quick(database)?;
             {
                 let mut values = transaction.open_table(VALUES).map_err(fault)?;
                 let mut index = transaction.open_table(CHANNELS).map_err(fault)?;
@@ -220,7 +221,7 @@ impl Import {
                 let pages = Pages(read.open_table(PAGES).map_err(fault)?);
                 let (now, changes) = grow(&pages, batch.iter().copied());
                 root = now;
-                let transaction = quick(database)?;
+                let transaction = begin_quick(database)?;
                 {
                     let mut table = transaction.open_table(PAGES).map_err(fault)?;
                     for (path, page) in changes {
@@ -237,13 +238,6 @@ impl Import {
         }
         Ok(root)
     }
-}
-
-/// A transaction that need not survive: until the last one nothing counts.
-fn quick(database: &Database) -> Result<redb::WriteTransaction, StoreError> {
-    let mut transaction = database.begin_write().map_err(fault)?;
-    transaction.set_durability(Durability::None).expect("nothing in it must survive");
-    Ok(transaction)
 }
 
 /// The tree as far as it is built.

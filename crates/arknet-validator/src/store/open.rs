@@ -7,7 +7,7 @@ use std::{
 };
 
 use arknet_chain::{Genesis, Hash, Key, ValidatorSet};
-use redb::{Database, ReadableDatabase, WriteTransaction};
+use redb::{Database, Durability, ReadableDatabase, WriteTransaction};
 
 use super::{
     Reader, StoreError,
@@ -15,7 +15,7 @@ use super::{
     error::{fault, fault_io},
     schema::{self, FORMAT, META, META_FORMAT, META_GENESIS, META_HEIGHT, PAGES, SETS, VALUES},
 };
-use crate::limits::CACHE_BYTES;
+use crate::limits::{CACHE_BYTES, CHECKPOINT_MS};
 
 /// The file of a store in its directory.
 pub(super) const FILE_NAME: &str = "chain.redb";
@@ -29,11 +29,14 @@ pub struct StoreOptions {
     pub cache_bytes: usize,
     /// Blocks that are kept, the last ones; none keeps all. The state is always kept whole.
     pub keep_blocks: Option<NonZeroU64>,
+    /// Time after which heights that are safe in the log alone are written to the store's file, with
+    /// the next block. More time, less to write, and more to do again after a crash.
+    pub checkpoint_ms: u64,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { cache_bytes: CACHE_BYTES, keep_blocks: None }
+        Self { cache_bytes: CACHE_BYTES, keep_blocks: None, checkpoint_ms: CHECKPOINT_MS }
     }
 }
 
@@ -89,6 +92,12 @@ impl Store {
         }
         let database = Arc::new(database);
         Ok(Self { database, options, genesis: Arc::new(genesis), genesis_id: expected })
+    }
+
+    /// How it is kept.
+    #[must_use]
+    pub const fn options(&self) -> &StoreOptions {
+        &self.options
     }
 
     /// What the chain began with.
@@ -177,6 +186,13 @@ fn begin(database: &Database, genesis: &Genesis) -> Result<(), StoreError> {
 pub(super) fn begin_write(database: &Database) -> Result<WriteTransaction, StoreError> {
     let mut transaction = database.begin_write().map_err(fault)?;
     transaction.set_quick_repair(true);
+    Ok(transaction)
+}
+
+/// A transaction that is on disk with the next one of [`begin_write`].
+pub(super) fn begin_quick(database: &Database) -> Result<WriteTransaction, StoreError> {
+    let mut transaction = database.begin_write().map_err(fault)?;
+    transaction.set_durability(Durability::None).expect("it keeps no savepoint");
     Ok(transaction)
 }
 

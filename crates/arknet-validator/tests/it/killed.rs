@@ -127,10 +127,10 @@ impl Drop for Node {
 }
 
 /// A coin that falls the same way every time.
-struct Coin(u64);
+pub(crate) struct Coin(pub(crate) u64);
 
 impl Coin {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

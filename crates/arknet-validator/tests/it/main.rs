@@ -8,6 +8,7 @@ mod driver;
 mod http;
 mod killed;
 mod network;
+mod power;
 mod rpc;
 mod snapshot;
 mod store;

@@ -32,7 +32,8 @@ fn tell() -> (Vec<Decided>, Vec<MemoryState>) {
 }
 
 fn options() -> StoreOptions {
-    StoreOptions { cache_bytes: 1024 * 1024, keep_blocks: NonZeroU64::new(3) }
+    let keep_blocks = NonZeroU64::new(3);
+    StoreOptions { cache_bytes: 1024 * 1024, keep_blocks, ..StoreOptions::default() }
 }
 
 fn open(disk: &Disk) -> Result<Store, StoreError> {
