@@ -23,7 +23,8 @@ pub(crate) fn check(root: &Path, metadata: &Value, tree: &Tree) -> anyhow::Resul
             sources.filter(|f| f.has_extension(&["rs"])).map(|f| f.text.as_str()).collect();
         let dependencies = package["dependencies"].as_array().into_iter().flatten();
         // Sources know a dependency by the name that the manifest gave it.
-        let names = dependencies.filter_map(|one| one["rename"].as_str().or(one["name"].as_str()));
+        let names =
+            dependencies.filter_map(|one| one["rename"].as_str().or_else(|| one["name"].as_str()));
         for name in names {
             used.push(name);
             if !is_named(name, &sources) {
