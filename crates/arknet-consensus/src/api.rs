@@ -156,6 +156,16 @@ pub enum Output {
     },
 }
 
+impl Output {
+    /// The peer that did what no honest one does, where that is what this says.
+    pub(crate) const fn liar(&self) -> Option<Peer> {
+        match self {
+            Self::Misbehaved { peer, .. } => Some(*peer),
+            _ => None,
+        }
+    }
+}
+
 /// A committed block.
 #[derive(Clone, Debug)]
 pub struct Commit {

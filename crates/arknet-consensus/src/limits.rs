@@ -15,6 +15,8 @@ pub const DECIDED_PER_MESSAGE_MAX: usize = 64;
 pub const PEERS_MAX: usize = 512;
 /// Messages of one peer that wait for the height they are for.
 pub const EARLY_MESSAGES_PER_PEER_MAX: usize = 512;
+/// Certificates among them: each may name every validator, and checking it takes milliseconds.
+pub const EARLY_CERTIFICATES_PER_PEER_MAX: usize = 2;
 /// Proposals among them.
 pub const EARLY_PROPOSALS_PER_PEER_MAX: usize = 1;
 /// Proposals of all peers that wait for their height.

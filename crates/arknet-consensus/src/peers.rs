@@ -5,8 +5,8 @@ use arknet_types::Timestamp;
 use crate::{
     Message, Peer,
     limits::{
-        ANSWER_MS_MIN, EARLY_MESSAGES_PER_PEER_MAX, EARLY_PROPOSALS_MAX,
-        EARLY_PROPOSALS_PER_PEER_MAX, PEERS_MAX,
+        ANSWER_MS_MIN, EARLY_CERTIFICATES_PER_PEER_MAX, EARLY_MESSAGES_PER_PEER_MAX,
+        EARLY_PROPOSALS_MAX, EARLY_PROPOSALS_PER_PEER_MAX, PEERS_MAX,
     },
 };
 
@@ -25,6 +25,8 @@ struct Known {
     height: u64,
     /// When it was last asked for blocks.
     asked: Timestamp,
+    /// How often in a row it did not give what it said it has.
+    failures: u32,
     /// The height from which it wants blocks.
     wants: Option<u64>,
     /// When it may next be given blocks, a proposal or a status.
@@ -33,16 +35,31 @@ struct Known {
     next_status: Timestamp,
     early: VecDeque<Message>,
     early_proposals: usize,
+    early_certificates: usize,
+    /// It can be spoken to, and it will be said when it cannot any more.
+    is_joined: bool,
 }
 
 impl Peers {
-    /// Whether this peer is listened to.
+    /// Whether this peer is listened to. One that speaks and cannot be spoken to makes place for
+    /// others.
     pub(crate) fn hear(&mut self, peer: Peer) -> bool {
         if self.known.len() >= PEERS_MAX && !self.known.contains_key(&peer) {
-            return false;
+            let unjoined = self.known.iter().find(|(_, known)| !known.is_joined);
+            let Some(unjoined) = unjoined.map(|(peer, _)| *peer) else { return false };
+            self.gone(&unjoined);
         }
         self.known.entry(peer).or_default();
         true
+    }
+
+    /// A peer can be spoken to. Whether it is listened to.
+    pub(crate) fn joined(&mut self, peer: Peer) -> bool {
+        let is_heard = self.hear(peer);
+        if let Some(known) = self.known.get_mut(&peer) {
+            known.is_joined = true;
+        }
+        is_heard
     }
 
     pub(crate) fn gone(&mut self, peer: &Peer) {
@@ -62,6 +79,14 @@ impl Peers {
     pub(crate) fn doubt(&mut self, peer: &Peer) {
         if let Some(known) = self.known.get_mut(peer) {
             known.height = 0;
+            known.failures = known.failures.saturating_add(1);
+        }
+    }
+
+    /// A peer gave a block that was asked for.
+    pub(crate) fn trust(&mut self, peer: &Peer) {
+        if let Some(known) = self.known.get_mut(peer) {
+            known.failures = 0;
         }
     }
 
@@ -70,10 +95,11 @@ impl Peers {
         self.known.values().map(|known| known.height).max().unwrap_or_default()
     }
 
-    /// Whom to ask for blocks above `height`: who has not been asked for the longest time.
+    /// Whom to ask for blocks above `height`: who failed least in a row, and of these who has not
+    /// been asked for the longest time.
     pub(crate) fn ask_for_blocks(&mut self, now: Timestamp, height: u64) -> Option<Peer> {
         let ahead = self.known.iter_mut().filter(|(_, known)| known.height > height);
-        let (peer, known) = ahead.min_by_key(|(_, known)| known.asked)?;
+        let (peer, known) = ahead.min_by_key(|(_, known)| (known.failures, known.asked))?;
         known.asked = now;
         Some(*peer)
     }
@@ -138,6 +164,12 @@ impl Peers {
             known.early_proposals += 1;
             self.early_proposals += 1;
         }
+        if matches!(message, Message::Polka(_) | Message::Round(_)) {
+            if known.early_certificates >= EARLY_CERTIFICATES_PER_PEER_MAX {
+                return;
+            }
+            known.early_certificates += 1;
+        }
         known.early.push_back(message);
     }
 
@@ -146,7 +178,7 @@ impl Peers {
         self.early_proposals = 0;
         let mut all = Vec::new();
         for (peer, known) in &mut self.known {
-            known.early_proposals = 0;
+            (known.early_proposals, known.early_certificates) = (0, 0);
             all.extend(known.early.drain(..).map(|message| (*peer, message)));
         }
         all.sort_by_key(|(_, message)| !matches!(message, Message::Proposal(_)));
@@ -161,4 +193,51 @@ fn is_due(next: &mut Timestamp, now: Timestamp) -> bool {
         *next = now.plus_ms(ANSWER_MS_MIN);
     }
     due
+}
+
+#[cfg(test)]
+mod tests {
+    use arknet_types::PublicKey;
+
+    use super::*;
+
+    fn peer(n: u16) -> Peer {
+        let mut key = [0; 32];
+        key[..2].copy_from_slice(&n.to_be_bytes());
+        PublicKey(key)
+    }
+
+    #[test]
+    fn who_did_not_give_what_it_said_it_has_is_asked_last() {
+        let mut peers = Peers::default();
+        for n in 0..3 {
+            peers.joined(peer(n));
+            peers.note(&peer(n), 9);
+        }
+        let mut ask = |peers: &mut Peers, ms| peers.ask_for_blocks(Timestamp(ms), 1).unwrap();
+        assert_eq!(ask(&mut peers, 1), peer(0));
+        peers.doubt(&peer(0));
+        assert_eq!(ask(&mut peers, 2), peer(1));
+        // It says so again.
+        peers.note(&peer(0), u64::MAX);
+        assert_eq!([ask(&mut peers, 3), ask(&mut peers, 4)], [peer(2), peer(1)]);
+        for n in 1..3 {
+            peers.doubt(&peer(n));
+            peers.note(&peer(n), 9);
+        }
+        peers.trust(&peer(2));
+        assert_eq!(ask(&mut peers, 5), peer(2));
+    }
+
+    #[test]
+    fn whoever_only_speaks_makes_place_for_those_that_can_be_spoken_to() {
+        let mut peers = Peers::default();
+        let most = u16::try_from(PEERS_MAX).unwrap();
+        assert!((0..most).all(|n| peers.hear(peer(n))));
+        assert!((0..most).all(|n| peers.joined(peer(most + n))));
+        assert_eq!(peers.known.len(), PEERS_MAX);
+        assert!(!peers.hear(peer(3)) && !peers.joined(peer(3)), "all that are there can be");
+        peers.gone(&peer(most));
+        assert!(peers.hear(peer(3)));
+    }
 }

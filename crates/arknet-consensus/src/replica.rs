@@ -155,7 +155,7 @@ impl Replica {
         self.settle(&at, out)?;
         match input {
             Input::Joined(peer) => {
-                if self.peers.hear(peer) {
+                if self.peers.joined(peer) {
                     out.push(Output::Send(peer, self.status()));
                 }
             }
@@ -265,8 +265,14 @@ impl Replica {
         if self.stage == Stage::Arrived {
             out.push(Output::Gossip(self.status()));
             self.begin(at, out)?;
+            // Whoever said one thing that no honest peer says has the rest not even looked at.
+            let mut liars = BTreeSet::new();
             for (from, message) in self.peers.take_early() {
-                self.on_message(at, from, message, out)?;
+                if !liars.contains(&from) {
+                    let before = out.len();
+                    self.on_message(at, from, message, out)?;
+                    liars.extend(out[before..].iter().filter_map(Output::liar));
+                }
             }
         }
         Ok(())

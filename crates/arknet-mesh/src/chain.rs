@@ -13,7 +13,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arknet_types::PublicKey;
@@ -28,12 +28,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     addresses,
     limits::{
-        CHAIN_EVENTS_MAX, CHAIN_QUEUE_BYTES_MAX, CHAIN_QUEUE_MAX, CHAIN_TIMEOUT,
+        CHAIN_BARRED, CHAIN_BARRED_MAX, CHAIN_EVENTS_MAX, CHAIN_PLACES_PER_STREAM_MAX,
+        CHAIN_QUEUE_BYTES_MAX, CHAIN_QUEUE_MAX, CHAIN_SHORT_BYTES, CHAIN_SILENCE, CHAIN_TIMEOUT,
         CHAIN_UNJUDGED_MAX, CHAIN_WAITING_BYTES_MAX,
     },
     options::ChainOptions,
     status::Connections,
-    streams::{Accepted, LaneError, Lanes, Purpose, RequestStream},
+    streams::{Accepted, FrameError, LaneError, Lanes, Purpose, RequestStream},
     swarm_loop::Command,
 };
 
@@ -60,10 +61,12 @@ pub enum ChainEvent {
     },
 }
 
-/// The share of a message in the bytes that peers may have waiting here.
+/// The share of a message in the bytes that peers may have waiting here, and its place among those
+/// of its peer.
 #[derive(Debug)]
 pub struct Hold {
-    _permit: OwnedSemaphorePermit,
+    bytes: Option<OwnedSemaphorePermit>,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// The bytes that peers may have waiting here.
@@ -79,14 +82,33 @@ impl Room {
         u32::try_from(bytes.min(CHAIN_WAITING_BYTES_MAX)).unwrap_or(u32::MAX)
     }
 
-    async fn wait(&self, bytes: usize) -> Option<Hold> {
-        let permit = Arc::clone(&self.0).acquire_many_owned(Self::share(bytes)).await;
-        permit.ok().map(|permit| Hold { _permit: permit })
-    }
-
     fn try_take(&self, bytes: usize) -> Option<Hold> {
         let permit = Arc::clone(&self.0).try_acquire_many_owned(Self::share(bytes));
-        permit.ok().map(|permit| Hold { _permit: permit })
+        permit.ok().map(|permit| Hold { bytes: Some(permit), _place: None })
+    }
+
+    /// Room for the next frame of a stream. A short one needs none: its stream may have it. A longer
+    /// one gets more as it arrives, so that who only announces much takes nothing from others.
+    async fn admit(
+        &self,
+        stream: &mut RequestStream,
+        options: ChainOptions,
+    ) -> Result<Hold, ReadError> {
+        let length = stream.next_length(options.message_bytes_max).await?;
+        let mut hold = Hold { bytes: None, _place: None };
+        let mut there = CHAIN_SHORT_BYTES;
+        while there < length {
+            timeout(CHAIN_TIMEOUT, stream.arrived(there)).await.map_err(|_| ReadError::Slow)??;
+            let more = (length - there).min(CHAIN_SHORT_BYTES);
+            let permit = Arc::clone(&self.0).acquire_many_owned(Self::share(more)).await;
+            let permit = permit.map_err(|_| ReadError::Closed)?;
+            match &mut hold.bytes {
+                Some(bytes) => bytes.merge(permit),
+                none => *none = Some(permit),
+            }
+            there += more;
+        }
+        Ok(hold)
     }
 }
 
@@ -121,11 +143,31 @@ pub struct Chain {
 
 /// The ways to all peers that can be spoken to.
 #[derive(Clone, Default)]
-pub(crate) struct Links(Arc<Mutex<HashMap<PublicKey, Link>>>);
+pub(crate) struct Links {
+    peers: Arc<Mutex<HashMap<PublicKey, Link>>>,
+    barred: Arc<Mutex<HashMap<PublicKey, Instant>>>,
+}
 
 impl Links {
     fn lock(&self) -> MutexGuard<'_, HashMap<PublicKey, Link>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.peers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nothing is read of this peer for a while.
+    fn bar(&self, peer: PublicKey) {
+        let (now, mut barred) = (Instant::now(), self.lock_barred());
+        barred.retain(|_, until| *until > now);
+        if barred.len() < CHAIN_BARRED_MAX {
+            barred.insert(peer, now + CHAIN_BARRED);
+        }
+    }
+
+    fn is_barred(&self, peer: &PublicKey) -> bool {
+        self.lock_barred().get(peer).is_some_and(|until| *until > Instant::now())
+    }
+
+    fn lock_barred(&self) -> MutexGuard<'_, HashMap<PublicKey, Instant>> {
+        self.barred.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -167,6 +209,11 @@ impl Chain {
         self.command(Command::Judge { tag, judgement });
     }
 
+    /// This peer did what no honest one does: for a while nothing more is read of it.
+    pub fn bar(&self, peer: PublicKey) {
+        self.links.bar(peer);
+    }
+
     /// Messages that did not fit into a queue.
     #[must_use]
     pub fn lost(&self) -> u64 {
@@ -187,6 +234,20 @@ impl Chain {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+/// Why nothing more is read of a peer.
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    /// What was broken off there helps nobody.
+    #[error("nobody listens any more")]
+    Closed,
+    /// The stream failed.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A message does not arrive.
+    #[error("a message did not arrive in time")]
+    Slow,
 }
 
 /// Gossiped messages that wait for a judgement, the oldest first.
@@ -283,7 +344,12 @@ impl ChainTask {
                 stream = accepted.recv() => {
                     // The swarm is gone.
                     let Some(stream) = stream else { break };
-                    let read = read(stream, self.options, (self.events.clone(), self.room.clone()));
+                    let read = read(
+                        stream,
+                        self.options,
+                        self.links.clone(),
+                        (self.events.clone(), self.room.clone()),
+                    );
                     let closing = self.closing.clone();
                     self.tasks.spawn(async move { closing.run_until_cancelled(read).await });
                 }
@@ -403,25 +469,38 @@ async fn write(
 async fn read(
     accepted: Accepted,
     options: ChainOptions,
+    links: Links,
     (events, room): (mpsc::Sender<ChainEvent>, Room),
 ) {
     let Accepted { peer, stream, permit } = accepted;
     let mut stream = RequestStream::accepted(stream, permit);
+    let places = Arc::new(Semaphore::new(CHAIN_PLACES_PER_STREAM_MAX));
     loop {
-        // A message has its room before it is read, and then must not keep it for long.
-        let (hold, bytes) = match stream.next_length(options.message_bytes_max).await {
-            Ok(bytes) => {
-                let Some(hold) = room.wait(bytes).await else { return };
-                (hold, timeout(CHAIN_TIMEOUT, stream.read_raw(options.message_bytes_max)).await)
-            }
-            Err(error) => return tracing::debug!(%error, "a peer stopped speaking of the chain"),
+        let message = next(&mut stream, options, (&room, &places)).await;
+        let (bytes, hold) = match message {
+            Ok(message) => message,
+            Err(error) => return tracing::debug!(%peer, %error, "no more is read of the chain"),
         };
-        let Ok(Ok(bytes)) = bytes else {
-            return tracing::debug!(%peer, "a message of the chain did not arrive in time");
-        };
+        if links.is_barred(&peer) {
+            return;
+        }
         let said = ChainEvent::Said { from: peer, bytes, tag: None, hold };
         if events.send(said).await.is_err() {
             return;
         }
     }
+}
+
+/// The next message of a stream, once those before it are mostly dealt with.
+async fn next(
+    stream: &mut RequestStream,
+    options: ChainOptions,
+    (room, places): (&Room, &Arc<Semaphore>),
+) -> Result<(Vec<u8>, Hold), ReadError> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(|_| ReadError::Closed)?;
+    let hold = timeout(CHAIN_SILENCE, room.admit(stream, options));
+    let hold = hold.await.map_err(|_| ReadError::Slow)??;
+    let bytes = timeout(CHAIN_TIMEOUT, stream.read_raw(options.message_bytes_max));
+    let bytes = bytes.await.map_err(|_| ReadError::Slow)??;
+    Ok((bytes, Hold { _place: Some(place), ..hold }))
 }

@@ -116,6 +116,17 @@ pub(crate) const CHAIN_STREAMS_PER_PEER_MAX: usize = 2;
 pub(crate) const CHAIN_EVENTS_MAX: usize = 256;
 /// Bytes of them.
 pub(crate) const CHAIN_WAITING_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Bytes of a message that its stream may always have here. More is taken from what all share.
+pub(crate) const CHAIN_SHORT_BYTES: usize = 64 * 1024;
+/// Messages of one stream that nobody has dealt with yet.
+pub(crate) const CHAIN_PLACES_PER_STREAM_MAX: usize = 16;
+/// A stream on which nothing is said for so long makes place for others: who follows the chain says
+/// how far it is every few seconds.
+pub(crate) const CHAIN_SILENCE: Duration = Duration::from_secs(120);
+/// How long nothing is read of a peer that did what no honest one does.
+pub(crate) const CHAIN_BARRED: Duration = Duration::from_secs(60);
+/// Such peers that are remembered.
+pub(crate) const CHAIN_BARRED_MAX: usize = 4096;
 /// Messages of the chain on their way to one peer.
 pub(crate) const CHAIN_QUEUE_MAX: usize = 1024;
 /// Bytes of them.

@@ -1,6 +1,12 @@
 //! The chain in this node: its messages over the mesh, its RPC, and what it says of itself.
 
-use std::{fs, io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use arknet_chain::{Genesis, GenesisError};
 use arknet_consensus::{
@@ -10,7 +16,7 @@ use arknet_consensus::{
 use arknet_mesh::{Chain, ChainEvent, ChainOptions, Judgement, Mesh};
 use arknet_quotes::VendorRoots;
 use arknet_sdk::keyfile::{self, KeyFileError};
-use arknet_types::{Address, NetworkId, frame};
+use arknet_types::{Address, NetworkId, Timestamp, frame};
 use arknet_validator::{
     Event, RpcOptions, RpcServer, StartError, StoreOptions, Transport, Validator, ValidatorOptions,
     Verdict, which_hold,
@@ -23,6 +29,8 @@ use crate::{Config, DataDir, Role};
 /// Events on their way to the thread that keeps the ledger. Each may be a block, and what peers have
 /// waiting in the mesh is bounded there.
 const EVENTS_MAX: usize = 16;
+/// A clock that is behind by more than this was set back.
+const CLOCK_STEP_MS: u64 = 500;
 /// Bytes that a message of transactions has around them.
 const ENVELOPE_BYTES: usize = 64;
 
@@ -138,7 +146,7 @@ impl Ledger {
                 which_hold,
                 quotes: Arc::new(VendorRoots),
             },
-            clock: Arc::new(arknet_sdk::now),
+            clock: Arc::new(steady_clock()),
         };
         let (chain, said) = mesh.chain().expect("the mesh carries the chain, and one part listens");
         let (events, arriving) = mpsc::channel(EVENTS_MAX);
@@ -174,7 +182,9 @@ impl Ledger {
     async fn run(self, stop: CancellationToken) {
         let Self { mut validator, rpc, inbound } = self;
         let rpc = tokio::spawn(rpc.run(stop.clone()));
-        let inbound = tokio::spawn(stop.clone().run_until_cancelled_owned(inbound.run()));
+        // What comes has an end only when nobody listens any more.
+        let deaf = CancellationToken::new();
+        let inbound = tokio::spawn(deaf.clone().run_until_cancelled_owned(inbound.run()));
         tokio::select! {
             error = validator.ended() => {
                 tracing::error!(%error, "the ledger cannot be kept");
@@ -186,9 +196,29 @@ impl Ledger {
                 }
             }
         }
+        deaf.cancel();
         // Their ends say nothing more.
         let _ = tokio::join!(rpc, inbound);
     }
+}
+
+/// The time for the ledger's thread. A clock that is set back goes on from where it was until the
+/// true time is there: whatever waits for a moment would wait for as long as it was set back.
+fn steady_clock() -> impl Fn() -> Timestamp + Send + Sync {
+    let known = Mutex::new((arknet_sdk::now(), Instant::now()));
+    move || {
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, since) = *known;
+        let now = steady(arknet_sdk::now(), last, since.elapsed());
+        *known = (now, Instant::now());
+        now
+    }
+}
+
+/// What time it is, when it was `last` so long ago and the clock says `wall`.
+fn steady(wall: Timestamp, last: Timestamp, elapsed: Duration) -> Timestamp {
+    let ticked = last.plus_ms(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
+    if ticked.since_ms(wall) > CLOCK_STEP_MS { ticked } else { wall.max(last) }
 }
 
 /// For whom this node votes, and with which key.
@@ -237,8 +267,9 @@ impl Transport for MeshTransport {
         self.chain.judge(tag, judgement);
     }
 
-    // The driver has logged it; what a peer says stays bounded whatever it is.
-    fn misbehaved(&self, _: &Peer, _: &Misdeed) {}
+    fn misbehaved(&self, peer: &Peer, _: &Misdeed) {
+        self.chain.bar(*peer);
+    }
 }
 
 /// Reads what others say.
@@ -251,15 +282,21 @@ struct Inbound {
 impl Inbound {
     async fn run(mut self) {
         while let Some(event) = self.said.recv().await {
+            // Until it is on its way to the ledger a message counts as waiting.
+            let mut held = None;
             let event = match event {
                 ChainEvent::Joined(peer) => Event::Joined(peer),
                 ChainEvent::Gone(peer) => Event::Gone(peer),
-                ChainEvent::Said { from, bytes, tag, hold: _hold } => match parse(&bytes, tag) {
-                    Some(message) => Event::Message { from, message: Box::new(message), tag },
+                ChainEvent::Said { from, bytes, tag, hold } => match parse(&bytes, tag) {
+                    Some(message) => {
+                        held = Some(hold);
+                        Event::Message { from, message: Box::new(message), tag }
+                    }
                     None => {
                         tracing::debug!(peer = %from, "what a peer said of the chain is nothing");
-                        if let Some(tag) = tag {
-                            self.chain.judge(tag, Judgement::Reject);
+                        match tag {
+                            Some(tag) => self.chain.judge(tag, Judgement::Reject),
+                            None => self.chain.bar(from),
                         }
                         continue;
                     }
@@ -268,6 +305,7 @@ impl Inbound {
             if self.events.send(event).await.is_err() {
                 return;
             }
+            drop(held);
         }
     }
 }
@@ -277,4 +315,24 @@ fn parse(bytes: &[u8], tag: Option<u64>) -> Option<Message> {
     let message = Message::parse(bytes).ok()?;
     let is_spread = matches!(message, Message::Transactions(_));
     (tag.is_none() || is_spread).then_some(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_back_goes_on_and_one_that_is_set_forward_is_followed() {
+        let (at, second) = (Timestamp(10_000_000), Duration::from_secs(1));
+        assert_eq!(steady(at.plus_ms(1_000), at, second), at.plus_ms(1_000));
+        assert_eq!(steady(at.plus_ms(800), at, second), at.plus_ms(800), "it is slewed");
+        assert_eq!(steady(at.plus_ms(3_600_000), at, second), at.plus_ms(3_600_000));
+        // Set back by an hour: it ticks on until that hour is over.
+        let mut now = at;
+        for tick in 1..=7_200 {
+            let wall = Timestamp(at.0 - 3_600_000).plus_ms(tick * 1_000);
+            now = steady(wall, now, second);
+            assert_eq!(now, at.plus_ms(tick * 1_000).max(wall));
+        }
+    }
 }

@@ -77,6 +77,8 @@ impl Replica {
                     self.peers.doubt(&peer);
                     misbehaved(peer, misdeed, out);
                 }
+            } else if let Some(peer) = &self.fetched_from {
+                self.peers.trust(peer);
             }
         }
         Ok(())

@@ -111,6 +111,16 @@ impl RequestStream {
         }
     }
 
+    /// Waits until so many bytes of the next frame, its header included, have arrived.
+    pub(crate) async fn arrived(&mut self, bytes: usize) -> Result<(), FrameError> {
+        while self.unread().len() < bytes {
+            if self.fill().await? == 0 {
+                return Err(FrameError::Truncated);
+            }
+        }
+        Ok(())
+    }
+
     /// Returns when the peer has ended, reset or lost the stream, or sends more than it may. A
     /// server waits for this beside its work, and stops the work when it comes.
     pub async fn gone(&mut self) {

@@ -8,7 +8,9 @@ use std::{
 };
 
 use arknet_chain::{Account, Hash, Key, Rejected, SignedTransaction, read};
-use arknet_consensus::{Commit, Input, Options, Output, Peer, Refused, Replica, Source, Tip};
+use arknet_consensus::{
+    Commit, Input, Message, Options, Output, Peer, Refused, Replica, Source, Tip,
+};
 use arknet_types::{Address, Timestamp, encode};
 use tokio::{
     runtime::Handle,
@@ -192,10 +194,10 @@ impl Run {
         Ok(())
     }
 
-    fn handle(&mut self, input: Input, tag: Option<u64>) -> Result<(), DriverError> {
+    fn handle(&mut self, input: Input, told: Option<(Peer, u64)>) -> Result<(), DriverError> {
         let mut out = Vec::new();
         self.replica.handle((self.clock)(), &self.view, input, &mut out)?;
-        self.perform(out, tag)
+        self.perform(out, told)
     }
 
     fn event(&mut self, event: Event) -> Result<(), DriverError> {
@@ -209,7 +211,8 @@ impl Run {
                 self.handle(Input::Gone(peer), None)
             }
             Event::Message { from, message, tag } => {
-                self.handle(Input::Message { from, message: *message }, tag)
+                let told = tag.map(|tag| (from, tag));
+                self.handle(Input::Message { from, message: *message }, told)
             }
         }
     }
@@ -248,23 +251,30 @@ impl Run {
     }
 
     /// Does what the state machine wants, in order, up to a block and then on from there.
-    fn perform(&mut self, out: Vec<Output>, tag: Option<u64>) -> Result<(), DriverError> {
+    fn perform(&mut self, out: Vec<Output>, told: Option<(Peer, u64)>) -> Result<(), DriverError> {
         let mut verdict = Verdict::Ignore;
         let mut part = Vec::new();
         for output in out {
-            match &output {
-                Output::Forward { .. } if verdict == Verdict::Ignore => verdict = Verdict::Accept,
-                Output::Misbehaved { .. } => verdict = Verdict::Reject,
+            // The same call may be about what others said earlier.
+            match (&output, told) {
+                (Output::Forward { from, message: Message::Transactions(_) }, Some((peer, _)))
+                    if *from == peer && verdict == Verdict::Ignore =>
+                {
+                    verdict = Verdict::Accept;
+                }
+                (Output::Misbehaved { peer: liar, .. }, Some((peer, _))) if *liar == peer => {
+                    verdict = Verdict::Reject;
+                }
                 _ => {}
             }
             let ends_part = matches!(output, Output::Commit(_));
             part.push(output);
             if ends_part {
-                self.perform_part(std::mem::take(&mut part), tag.is_some())?;
+                self.perform_part(std::mem::take(&mut part), told.is_some())?;
             }
         }
-        self.perform_part(part, tag.is_some())?;
-        if let Some(tag) = tag {
+        self.perform_part(part, told.is_some())?;
+        if let Some((_, tag)) = told {
             self.transport.judge(tag, verdict);
         }
         Ok(())
@@ -294,6 +304,7 @@ impl Run {
         if must_be_safe {
             self.journal.sync()?;
         }
+        let mut named = BTreeSet::new();
         for output in part {
             match output {
                 Output::Record(_) => {}
@@ -308,7 +319,10 @@ impl Run {
                 Output::Commit(commit) => self.commit(&commit)?,
                 Output::Answer { ticket, result } => self.answer(ticket, result),
                 Output::Misbehaved { peer, misdeed } => {
-                    tracing::info!(%peer, %misdeed, "a peer of the ledger misbehaved");
+                    // Once for all that one message holds; what follows says no more.
+                    if named.insert(peer) {
+                        tracing::info!(%peer, %misdeed, "a peer of the ledger misbehaved");
+                    }
                     self.transport.misbehaved(&peer, &misdeed);
                 }
             }
