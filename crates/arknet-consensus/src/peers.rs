@@ -214,7 +214,7 @@ mod tests {
             peers.joined(peer(n));
             peers.note(&peer(n), 9);
         }
-        let mut ask = |peers: &mut Peers, ms| peers.ask_for_blocks(Timestamp(ms), 1).unwrap();
+        let ask = |peers: &mut Peers, ms| peers.ask_for_blocks(Timestamp(ms), 1).unwrap();
         assert_eq!(ask(&mut peers, 1), peer(0));
         peers.doubt(&peer(0));
         assert_eq!(ask(&mut peers, 2), peer(1));

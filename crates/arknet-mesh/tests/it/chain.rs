@@ -141,3 +141,29 @@ async fn transactions_are_passed_on_once_they_are_judged_to_be_good() {
     assert!(tag.is_some());
     assert_eq!(from, middle.mesh.peer(), "who passed it on");
 }
+
+#[tokio::test]
+async fn nothing_is_read_of_who_is_barred_and_what_is_only_announced_holds_nobody_up() {
+    let mut one = Follower::start(1, &[]).await;
+    let two = Follower::start(2, &[&one.mesh]).await;
+    let three = Follower::start(3, &[&one.mesh]).await;
+    let mut joined = [one.joined().await, one.joined().await];
+    joined.sort_unstable();
+    let mut expected = [two.mesh.peer(), three.mesh.peer()];
+    expected.sort_unstable();
+    assert_eq!(joined, expected);
+    // The head of a frame, and nothing of its body.
+    let head: Arc<[u8]> = u32::try_from(BYTES_MAX).unwrap().to_le_bytes().to_vec().into();
+    two.chain.broadcast(&head, None);
+    three.chain.broadcast(&framed("first"), None);
+    assert_eq!(one.said().await, (three.mesh.peer(), heard("first"), None));
+    one.chain.bar(three.mesh.peer());
+    three.chain.broadcast(&framed("second"), None);
+    // Its stream ends, and it opens another one, on which it is not heard either.
+    let mut three = three;
+    loop {
+        if let ChainEvent::Gone(_) = three.next().await {
+            break;
+        }
+    }
+}
