@@ -214,6 +214,9 @@ pub enum Misdeed {
     /// Something that is not signed by who it says.
     #[error("a signature that does not match")]
     Signature,
+    /// A snapshot, or a part of one, that is not the chain's.
+    #[error("a snapshot that is not the chain's")]
+    Snapshot,
     /// A transaction that can never be in a block.
     #[error("a transaction that can never be in a block: {0}")]
     Transaction(Rejected),

@@ -22,7 +22,8 @@ mod replica;
 pub use api::{Commit, Input, Misdeed, Options, Output, Peer, Refused, Source, Timing, Tip};
 pub use engine::Halt;
 pub use message::{
-    Decided, Message, Polka, Proposal, RoundCertificate, RoundCertificateKind, RoundVote, Status,
+    Decided, Message, Polka, Proposal, RoundCertificate, RoundCertificateKind, RoundVote,
+    SnapshotPart, Status,
 };
 pub use record::{BlockVerdict, Record, Step};
 pub use replica::Replica;

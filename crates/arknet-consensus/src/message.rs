@@ -1,8 +1,8 @@
 use std::{io, sync::Arc};
 
 use arknet_chain::{
-    Block, CommitCertificate, CommitSignature, Evidence, Hash, SignedProposed, SignedTransaction,
-    SignedVote, VoteKind,
+    Block, CommitCertificate, CommitSignature, Evidence, Hash, LightBlock, Manifest,
+    SignedProposed, SignedTransaction, SignedVote, VoteKind,
     limits::{TRANSACTION_BYTES_MAX, VALIDATORS_MAX},
 };
 use arknet_types::{Address, DecodeError, NetworkId, Signature, decode_list};
@@ -51,6 +51,26 @@ pub enum Message {
         /// The block.
         block: Hash,
     },
+    /// Asks which snapshot of the state the other can give.
+    WantSnapshot,
+    /// The snapshot that the sender can give, if it has one.
+    Snapshot(Option<Box<Manifest>>),
+    /// Asks for a part of a snapshot.
+    WantPart {
+        /// The block whose state it is.
+        block: Hash,
+        /// Which part.
+        index: u32,
+    },
+    /// A part of a snapshot.
+    Part(SnapshotPart),
+    /// Asks for a header with all that shows it is the chain's.
+    WantLight {
+        /// Its height.
+        height: u64,
+    },
+    /// A header with all that shows it is the chain's; none where it is kept no more.
+    Light(Option<Box<LightBlock>>),
 }
 
 impl Message {
@@ -60,6 +80,20 @@ impl Message {
             return Err(DecodeError::TooLarge { max: MESSAGE_BYTES_MAX, found: bytes.len() });
         }
         arknet_types::decode(bytes)
+    }
+
+    /// Whether it is for who keeps the state, and not for the [`Replica`](crate::Replica).
+    #[must_use]
+    pub const fn is_about_snapshots(&self) -> bool {
+        matches!(
+            self,
+            Self::WantSnapshot
+                | Self::Snapshot(_)
+                | Self::WantPart { .. }
+                | Self::Part(_)
+                | Self::WantLight { .. }
+                | Self::Light(_)
+        )
     }
 
     /// Transactions in as many messages as they need.
@@ -92,6 +126,17 @@ pub struct Proposal {
     /// The block that it names.
     #[borsh(serialize_with = "write_shared", deserialize_with = "read_shared")]
     pub block: Arc<Block>,
+}
+
+/// A part of a snapshot.
+#[derive(BorshDeserialize, BorshSerialize, Clone, Debug, Eq, PartialEq)]
+pub struct SnapshotPart {
+    /// The block whose state it is.
+    pub block: Hash,
+    /// Which part.
+    pub index: u32,
+    /// Its bytes; none where the sender does not have it any more.
+    pub bytes: Vec<u8>,
 }
 
 /// The prevotes of a quorum for one block.

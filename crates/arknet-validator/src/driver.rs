@@ -11,10 +11,12 @@
 
 mod again;
 mod error;
+mod join;
 mod journal;
 mod keeper;
 mod run;
 mod serve;
+mod shelf;
 
 use std::{fmt, path::PathBuf, sync::Arc, thread};
 

@@ -14,6 +14,22 @@ pub const CHECKPOINT_MS: u64 = 5_000;
 pub const CHECKPOINT_HEIGHTS_MAX: u64 = 1_000;
 /// Old blocks that one commit takes out of the store: turning pruning on must not halt the chain.
 pub const PRUNED_PER_COMMIT_MAX: u64 = 4;
+/// Heights between two snapshots, where nothing else is said.
+pub const SNAPSHOT_INTERVAL: u64 = 10_000;
+/// Snapshots that are kept for others, the last ones.
+pub const SNAPSHOTS_MAX: usize = 2;
+/// Heights by which others must be ahead for a snapshot to be looked for; fewer blocks are fetched.
+pub const SNAPSHOT_BEHIND_MIN: u64 = 5_000;
+/// Time between two questions for snapshots.
+pub const SNAPSHOT_ASK_MS: u64 = 5_000;
+/// Time in which peers' offers are gathered.
+pub const SNAPSHOT_GATHER_MS: u64 = 500;
+/// Different snapshots among the offers.
+pub const SNAPSHOT_OFFERS_MAX: usize = 4;
+/// Time in which a peer gives what it was asked for.
+pub const SNAPSHOT_ANSWER_MS_MAX: u64 = 10_000;
+/// Parts that one peer is asked for at a time.
+pub const SNAPSHOT_ASKED_PER_PEER_MAX: usize = 2;
 /// Values that an import writes in one transaction.
 pub const IMPORT_BATCH_MAX: usize = 50_000;
 /// Leaves of the tree that an import sorts in memory at once.
@@ -60,8 +76,8 @@ pub const WAL_RECORD_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 1;
 pub const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Things that happened, or that somebody asks, taken in one go.
 pub const STEP_MAX: usize = 1_024;
-/// Requests of peers for old blocks that wait to be read; they ask again.
-pub const SERVED_MAX: usize = 16;
+/// Requests of peers for old blocks and snapshots that wait to be read; they ask again.
+pub const SERVED_MAX: usize = 64;
 /// Bytes of blocks in one answer to such a request; one block may have more.
 pub const SERVED_BYTES_MAX: usize = BLOCK_BYTES_MAX / 2;
 /// Signatures that are worth a thread of their own.

@@ -98,6 +98,13 @@ impl Replica {
                 }
             }
             Message::Proposal(_) | Message::Vote(_) | Message::Polka(_) | Message::Round(_) => {}
+            // Whoever keeps the state gives and takes snapshots of it.
+            Message::WantSnapshot
+            | Message::Snapshot(_)
+            | Message::WantPart { .. }
+            | Message::Part(_)
+            | Message::WantLight { .. }
+            | Message::Light(_) => {}
         }
         Ok(())
     }

@@ -4,12 +4,12 @@
 use std::{fs, path::PathBuf, sync::Arc};
 
 use arknet_chain::{
-    CommitSignature, Evidence, Hash, Ingredients, NoQuotes, Parent, SignedVote, Vote, VoteKind,
-    build_block,
+    CommitSignature, Evidence, Hash, Ingredients, LightBlock, Manifest, NoQuotes, Parent, Part,
+    SignedVote, Validator, ValidatorSet, Vote, VoteKind, build_block,
 };
 use arknet_consensus::{
     BlockVerdict, Decided, Message, Polka, Record, RoundCertificate, RoundCertificateKind,
-    RoundVote, Status, Step,
+    RoundVote, SnapshotPart, Status, Step,
 };
 use arknet_types::encode;
 use serde_json::{Value, json};
@@ -73,6 +73,17 @@ fn messages() -> Vec<(&'static str, Message)> {
             signature: skip.signature,
         }],
     };
+    let voter = Validator { operator: operator(1), key: consensus_key(1).public(), power: 10 };
+    let set = ValidatorSet::new(vec![voter]).unwrap();
+    let light = LightBlock {
+        header: block.header.clone(),
+        certificate: certificate.clone(),
+        validators: set.clone(),
+        next_validators: set,
+    };
+    let parts = vec![Part::hash(&[1, 2, 3])];
+    let manifest = Manifest { block: light.clone(), parts, entries: 9 };
+    let part = SnapshotPart { block: id, index: 0, bytes: vec![1, 2, 3] };
     let decided = Decided { block: Arc::new(block.clone()), certificate };
     vec![
         ("proposal", proposal(1, (1, 0), block)),
@@ -85,6 +96,13 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("want", Message::Want { from: 3 }),
         ("decided", Message::Decided(vec![decided])),
         ("want_proposal", Message::WantProposal { height: 1, round: 2, block: id }),
+        ("want_snapshot", Message::WantSnapshot),
+        ("snapshot", Message::Snapshot(Some(Box::new(manifest)))),
+        ("no_snapshot", Message::Snapshot(None)),
+        ("want_part", Message::WantPart { block: id, index: 7 }),
+        ("part", Message::Part(part)),
+        ("want_light", Message::WantLight { height: 5 }),
+        ("light", Message::Light(Some(Box::new(light)))),
     ]
 }
 

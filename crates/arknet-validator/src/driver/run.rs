@@ -19,7 +19,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    DriverError, StartError, again::commit_again, journal::Journal, keeper::Keeper, serve::Served,
+    DriverError, StartError,
+    again::commit_again,
+    join::{Built, Join, Said, of_import},
+    journal::Journal,
+    keeper::Keeper,
+    serve::{Request, Served},
 };
 use crate::{
     Ask, Asked, Event, NotAccepted, Progress, Reader, Store, StoreCommit, Transport, Verdict,
@@ -42,6 +47,8 @@ pub(super) struct Run {
     view: Reader,
     journal: Journal,
     keeper: Keeper,
+    join: Join,
+    options: Options,
     transport: Arc<dyn Transport>,
     served: Served,
     clock: Clock,
@@ -58,6 +65,7 @@ pub(super) struct Run {
 struct Batch {
     events: Vec<Event>,
     asks: Vec<Ask>,
+    built: Option<Built>,
 }
 
 impl Run {
@@ -75,17 +83,19 @@ impl Run {
         let view = store.read().map_err(DriverError::from)?;
         let (height, id) = (view.height(), view.tip().map_err(DriverError::from)?);
         let certificate = view.certificate(height).map_err(DriverError::from)?;
-        let served =
-            Served::start(store.clone(), Arc::clone(&transport)).map_err(StartError::Thread)?;
+        let served = Served::start(directory, store.clone(), Arc::clone(&transport))
+            .map_err(StartError::Thread)?;
         let operator = options.key.as_ref().map(|(operator, _)| *operator);
         let mut out = Vec::new();
         let tip = Tip { height, id, certificate };
         let now = clock();
-        let replica = Replica::start(options, tip, (now, &view), &found.records, &mut out);
+        let replica = Replica::start(options.clone(), tip, (now, &view), &found.records, &mut out);
         let replica = replica.map_err(DriverError::from)?;
         let mut run = Self {
             replica,
             keeper: Keeper::new(store.clone(), now),
+            join: Join::new(directory.to_owned(), store.clone()),
+            options,
             store,
             view,
             journal,
@@ -137,7 +147,8 @@ impl Run {
         stop: &CancellationToken,
     ) -> Result<Option<Batch>, DriverError> {
         let mut batch = Batch::default();
-        let wakeup = self.replica.next_wakeup();
+        let wakeups = [self.replica.next_wakeup(), self.join.next_wakeup()];
+        let wakeup = wakeups.into_iter().flatten().min();
         let wait = wakeup.map_or(u64::MAX, |at| at.since_ms((self.clock)()));
         let asleep = tokio::time::sleep(Duration::from_millis(wait));
         tokio::select! {
@@ -148,6 +159,9 @@ impl Run {
                 None => return Err(DriverError::Transport),
             },
             Some(ask) = self.questions.recv() => batch.asks.push(ask),
+            built = self.join.built() => {
+                batch.built = Some(built.ok_or(DriverError::Panicked)?);
+            }
             () = asleep => {}
         }
         while batch.events.len() < STEP_MAX
@@ -168,6 +182,9 @@ impl Run {
             self.event(event)?;
             // Many things may have come, and time does not wait for the last of them.
             self.wake()?;
+        }
+        if let Some(built) = batch.built {
+            self.take_snapshot(built)?;
         }
         let mut submitted = Vec::new();
         for ask in batch.asks {
@@ -191,6 +208,59 @@ impl Run {
             self.replica.on_wakeup(now, &self.view, &mut out)?;
             self.perform(out, None)?;
         }
+        let known = (&self.view, self.replica.highest_known());
+        let said = self.join.on_time(now, known, &self.peers)?;
+        self.say(said);
+        Ok(())
+    }
+
+    fn say(&self, said: Vec<Said>) {
+        for said in said {
+            match said {
+                Said::To(peer, message) => self.transport.send(&peer, message),
+                Said::Misbehaved(peer, misdeed) => self.transport.misbehaved(&peer, &misdeed),
+            }
+        }
+    }
+
+    /// What was built from a snapshot takes the place of the ledger, and the node goes on from there.
+    fn take_snapshot(&mut self, built: Built) -> Result<(), DriverError> {
+        let mut said = Vec::new();
+        let import = self.join.take(built, self.view.height(), &mut said)?;
+        self.say(said);
+        let Some(import) = import else { return Ok(()) };
+        import.take_place(&self.store).map_err(of_import)?;
+        self.view = self.store.read()?;
+        self.journal.begin_anew(self.replica.mempool())?;
+        let now = (self.clock)();
+        let waiting = self.replica.mempool().waiting_for(now, 0);
+        let waiting: Vec<_> = waiting.map(|one| one.signed().clone()).collect();
+        let (height, id) = (self.view.height(), self.view.tip()?);
+        tracing::info!(height, "goes on from a snapshot");
+        let tip = Tip { height, id, certificate: self.view.certificate(height)? };
+        let mut out = Vec::new();
+        let at = (now, &self.view);
+        self.replica = Replica::start(self.options.clone(), tip, at, &[], &mut out)?;
+        self.perform(out, None)?;
+        for peer in self.peers.clone() {
+            self.handle(Input::Joined(peer), None)?;
+        }
+        self.submit_again(waiting)
+    }
+
+    /// What is asked for or said about snapshots, which the state machine knows nothing of.
+    fn on_snapshots(&mut self, from: Peer, message: Message) -> Result<(), DriverError> {
+        let request = match message {
+            Message::WantSnapshot => Request::Snapshot,
+            Message::WantPart { block, index } => Request::Part(block, index),
+            Message::WantLight { height } => Request::Light(height),
+            other => {
+                let said = self.join.on_message((self.clock)(), &self.view, (from, other))?;
+                self.say(said);
+                return Ok(());
+            }
+        };
+        self.served.ask(from, request);
         Ok(())
     }
 
@@ -208,9 +278,16 @@ impl Run {
             }
             Event::Gone(peer) => {
                 self.peers.remove(&peer);
+                self.join.gone(&peer);
                 self.handle(Input::Gone(peer), None)
             }
+            Event::Message { from, message, tag: None } if message.is_about_snapshots() => {
+                self.on_snapshots(from, *message)
+            }
             Event::Message { from, message, tag } => {
+                if matches!(message.as_ref(), Message::Decided(blocks) if blocks.is_empty()) {
+                    self.join.note_pruned();
+                }
                 let told = tag.map(|tag| (from, tag));
                 self.handle(Input::Message { from, message: *message }, told)
             }
@@ -315,7 +392,7 @@ impl Run {
                 // What is spread by more than this node goes on by its verdict.
                 Output::Forward { .. } if is_spread => {}
                 Output::Forward { from, message } => self.transport.forward(&from, message),
-                Output::Serve { peer, from } => self.served.ask(peer, from),
+                Output::Serve { peer, from } => self.served.ask(peer, Request::Blocks(from)),
                 Output::Commit(commit) => self.commit(&commit)?,
                 Output::Answer { ticket, result } => self.answer(ticket, result),
                 Output::Misbehaved { peer, misdeed } => {
@@ -358,6 +435,10 @@ impl Run {
         let header = &block.header;
         self.store.commit_soon(&StoreCommit { header, block: &bytes, certificate, executed })?;
         self.view = self.store.read()?;
+        let interval = self.store.options().snapshot_interval;
+        if interval.is_some_and(|interval| header.height.is_multiple_of(interval.get())) {
+            self.served.keep(self.store.read()?);
+        }
         let now = (self.clock)();
         if self.journal.is_long() {
             self.keeper.keep_all(now)?;

@@ -29,7 +29,7 @@ impl Store {
     /// Writes a height: block, certificate, state, tree and indexes, all of it or nothing. It is on
     /// disk when this returns, and all before it.
     pub fn commit(&self, commit: &StoreCommit<'_>) -> Result<(), StoreError> {
-        let transaction = begin_write(&self.database)?;
+        let transaction = begin_write(&self.database())?;
         self.write(&transaction, commit)?;
         transaction.commit().map_err(fault)
     }
@@ -38,14 +38,14 @@ impl Store {
     /// it from now on, but a crash takes it with all that was written since the last one. What
     /// several heights change is so written to the disk once.
     pub fn commit_soon(&self, commit: &StoreCommit<'_>) -> Result<(), StoreError> {
-        let transaction = begin_quick(&self.database)?;
+        let transaction = begin_quick(&self.database())?;
         self.write(&transaction, commit)?;
         transaction.commit().map_err(fault)
     }
 
     /// When this returns, all heights that were there when it was called are on disk.
     pub fn checkpoint(&self) -> Result<(), StoreError> {
-        begin_write(&self.database)?.commit().map_err(fault)
+        begin_write(&self.database())?.commit().map_err(fault)
     }
 
     fn write(

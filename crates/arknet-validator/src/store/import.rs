@@ -5,6 +5,7 @@
 //! place only when its root is the one that a quorum of validators has signed.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -15,10 +16,13 @@ use arknet_chain::{
 use redb::{Database, ReadOnlyTable, ReadableDatabase};
 
 use super::{
-    StoreError, StoreOptions,
+    Store, StoreError, StoreOptions,
     commit::note_channel,
     error::{fault, fault_io, give_up},
-    open::{FILE_NAME, begin_quick, begin_write, discard, draft, make_tables, publish, write_meta},
+    open::{
+        DRAFT_NAME, FILE_NAME, begin_quick, begin_write, discard, draft, make_tables, publish,
+        write_meta,
+    },
     read::Entry,
     schema::{CERTIFICATES, CHANNELS, HEADERS, HEIGHTS, PAGES, SETS, VALUES},
 };
@@ -78,6 +82,15 @@ impl Import {
         if file.exists() {
             return Err(ImportError::Exists(file));
         }
+        Self::begin_over(directory, manifest, client)
+    }
+
+    /// The same where there is a ledger, in whose place the snapshot will be.
+    pub(crate) fn begin_over(
+        directory: &Path,
+        manifest: Manifest,
+        client: &LightClient,
+    ) -> Result<Self, ImportError> {
         let header = &manifest.block.header;
         let sets = [&manifest.block.validators, &manifest.block.next_validators];
         if client.id() != header.id()
@@ -89,6 +102,7 @@ impl Import {
         // What belongs to another snapshot has another name.
         let parts = directory.join("snapshot-parts");
         fs::create_dir_all(&parts)?;
+        clear(&parts, &manifest)?;
         let there = vec![false; manifest.parts.len()];
         let mut import = Self { directory: directory.to_owned(), parts, manifest, there };
         for index in 0..import.there.len() {
@@ -118,6 +132,18 @@ impl Import {
 
     /// Builds the store. When this returns it is in its place, and the parts are gone.
     pub fn finish(self, genesis: &Genesis, options: StoreOptions) -> Result<(), ImportError> {
+        self.finish_beside(genesis, options)?;
+        publish(&self.directory)?;
+        fs::remove_dir_all(&self.parts)?;
+        Ok(())
+    }
+
+    /// Builds the store, which then waits beside its place.
+    pub(crate) fn finish_beside(
+        &self,
+        genesis: &Genesis,
+        options: StoreOptions,
+    ) -> Result<(), ImportError> {
         let missing = self.missing().count();
         if missing > 0 {
             return Err(ImportError::Incomplete { missing });
@@ -129,9 +155,27 @@ impl Import {
             discard(&self.directory)?;
             return Err(error);
         }
-        publish(&self.directory)?;
+        Ok(())
+    }
+
+    /// Takes what was built in the place of `store`, for all who share it.
+    pub(crate) fn take_place(self, store: &Store) -> Result<(), ImportError> {
+        store.take(&self.directory)?;
         fs::remove_dir_all(&self.parts)?;
         Ok(())
+    }
+
+    /// Takes away all that was fetched and built: it was no use.
+    pub(crate) fn forget(self) -> Result<(), ImportError> {
+        if self.directory.join(DRAFT_NAME).exists() {
+            discard(&self.directory)?;
+        }
+        fs::remove_dir_all(&self.parts)?;
+        Ok(())
+    }
+
+    pub(crate) const fn manifest(&self) -> &Manifest {
+        &self.manifest
     }
 
     fn path(&self, index: usize) -> PathBuf {
@@ -238,6 +282,18 @@ impl Import {
         }
         Ok(root)
     }
+}
+
+/// Takes away parts of other snapshots, which nobody gives any more.
+fn clear(parts: &Path, manifest: &Manifest) -> io::Result<()> {
+    let wanted: BTreeSet<String> = manifest.parts.iter().map(ToString::to_string).collect();
+    for entry in fs::read_dir(parts)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_none_or(|name| !wanted.contains(name)) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// The tree as far as it is built.

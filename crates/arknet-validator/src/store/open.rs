@@ -3,7 +3,7 @@ use std::{
     io,
     num::NonZeroU64,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
 };
 
 use arknet_chain::{Genesis, Hash, Key, ValidatorSet};
@@ -15,12 +15,12 @@ use super::{
     error::{fault, fault_io},
     schema::{self, FORMAT, META, META_FORMAT, META_GENESIS, META_HEIGHT, PAGES, SETS, VALUES},
 };
-use crate::limits::{CACHE_BYTES, CHECKPOINT_MS};
+use crate::limits::{CACHE_BYTES, CHECKPOINT_MS, SNAPSHOT_INTERVAL};
 
 /// The file of a store in its directory.
 pub(super) const FILE_NAME: &str = "chain.redb";
 /// What it is called until it is whole.
-const DRAFT_NAME: &str = "chain.redb.new";
+pub(super) const DRAFT_NAME: &str = "chain.redb.new";
 
 /// How the ledger is kept.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -32,18 +32,31 @@ pub struct StoreOptions {
     /// Time after which heights that are safe in the log alone are written to the store's file, with
     /// the next block. More time, less to write, and more to do again after a crash.
     pub checkpoint_ms: u64,
+    /// Heights between two snapshots that are made for others; none makes none. All nodes should
+    /// have the same, for then a new one fetches from all of them at once.
+    pub snapshot_interval: Option<NonZeroU64>,
+    /// A block that the operator knows to be the chain's, for a node that was away so long that what
+    /// it knows proves nothing any more.
+    pub trusted: Option<(u64, Hash)>,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { cache_bytes: CACHE_BYTES, keep_blocks: None, checkpoint_ms: CHECKPOINT_MS }
+        Self {
+            cache_bytes: CACHE_BYTES,
+            keep_blocks: None,
+            checkpoint_ms: CHECKPOINT_MS,
+            snapshot_interval: NonZeroU64::new(SNAPSHOT_INTERVAL),
+            trusted: None,
+        }
     }
 }
 
 /// The ledger on disk. Many may read while one writes; readers see the height they began with.
 #[derive(Clone, Debug)]
 pub struct Store {
-    pub(super) database: Arc<Database>,
+    /// Another one once a snapshot has taken the place of the ledger.
+    database: Arc<RwLock<Arc<Database>>>,
     pub(super) options: StoreOptions,
     genesis: Arc<Genesis>,
     genesis_id: Hash,
@@ -90,7 +103,7 @@ impl Store {
             Some(found) if found == expected => {}
             Some(found) => return Err(StoreError::OtherChain { path, expected, found }),
         }
-        let database = Arc::new(database);
+        let database = Arc::new(RwLock::new(Arc::new(database)));
         Ok(Self { database, options, genesis: Arc::new(genesis), genesis_id: expected })
     }
 
@@ -115,8 +128,23 @@ impl Store {
     /// The ledger as it is now, and stays for who holds this. What is held keeps old pages from
     /// being used again: not to be held for long.
     pub fn read(&self) -> Result<Reader, StoreError> {
-        let transaction = self.database.begin_read().map_err(fault)?;
-        Reader::new(transaction, self.genesis_id)
+        let database = self.database();
+        let transaction = database.begin_read().map_err(fault)?;
+        Reader::new(transaction, database, self.genesis_id)
+    }
+
+    pub(super) fn database(&self) -> Arc<Database> {
+        Arc::clone(&self.database.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes the store that was built beside it in `directory` in the place of this one, for all who
+    /// share it. Who reads goes on in the old one.
+    pub(super) fn take(&self, directory: &Path) -> Result<(), StoreError> {
+        publish(directory)?;
+        let new = builder(&self.options).open(directory.join(FILE_NAME)).map_err(fault)?;
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        *database = Arc::new(new);
+        Ok(())
     }
 }
 

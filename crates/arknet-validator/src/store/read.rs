@@ -1,9 +1,11 @@
+use std::sync::Arc;
+
 use arknet_chain::{
     Block, CommitCertificate, Hash, Header, LightBlock, Meta, Outcome, StateView, ValidatorSet,
 };
 use arknet_types::Address;
 use borsh::BorshDeserialize;
-use redb::{ReadOnlyTable, ReadTransaction, ReadableTable};
+use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableTable};
 
 use super::{
     StoreError,
@@ -26,6 +28,8 @@ pub struct Reader {
     pages: Bytes,
     height: u64,
     genesis: Hash,
+    /// Open as long as somebody reads, though another may have taken its place.
+    _database: Arc<Database>,
 }
 
 impl std::fmt::Debug for Reader {
@@ -46,14 +50,18 @@ pub struct Found {
 }
 
 impl Reader {
-    pub(super) fn new(transaction: ReadTransaction, genesis: Hash) -> Result<Self, StoreError> {
+    pub(super) fn new(
+        transaction: ReadTransaction,
+        database: Arc<Database>,
+        genesis: Hash,
+    ) -> Result<Self, StoreError> {
         let values = transaction.open_table(VALUES).map_err(fault)?;
         let pages = transaction.open_table(PAGES).map_err(fault)?;
         let meta = transaction.open_table(META).map_err(fault)?;
         let height = meta.get(META_HEIGHT).map_err(fault)?;
         let height = height.and_then(|bytes| arknet_types::decode(bytes.value()).ok());
         let height = height.ok_or_else(|| StoreError::Damaged("no height".to_owned()))?;
-        Ok(Self { transaction, values, pages, height, genesis })
+        Ok(Self { transaction, values, pages, height, genesis, _database: database })
     }
 
     /// The last height; zero before the first block.

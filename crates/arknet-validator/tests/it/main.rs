@@ -6,6 +6,7 @@ mod chain;
 mod disk;
 mod driver;
 mod http;
+mod joins;
 mod killed;
 mod network;
 mod power;

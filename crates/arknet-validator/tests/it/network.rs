@@ -28,11 +28,15 @@ pub(crate) fn peer(n: u8) -> Peer {
     KeyPair::from_seed(&[n ^ 0x40; 32]).public()
 }
 
+/// What a liar makes of what it says.
+type Lie = fn(&mut Message);
+
 /// The wires.
 #[derive(Default)]
 pub(crate) struct Hub {
     nodes: Mutex<BTreeMap<Peer, mpsc::Sender<Event>>>,
-    misdeeds: Mutex<Vec<String>>,
+    misdeeds: Mutex<Vec<(Peer, String)>>,
+    liars: Mutex<BTreeMap<Peer, Lie>>,
     judged: Mutex<Vec<(u64, Verdict)>>,
 }
 
@@ -50,7 +54,10 @@ impl Hub {
     }
 
     fn say(&self, from: &Peer, to: &Peer, message: &Message) {
-        let message = Box::new(Message::parse(&encode(message)).unwrap());
+        let mut message = Box::new(Message::parse(&encode(message)).unwrap());
+        if let Some(lie) = self.liars.lock().unwrap().get(from) {
+            lie(&mut message);
+        }
         self.tell(to, Event::Message { from: *from, message, tag: None });
     }
 
@@ -75,6 +82,16 @@ impl Hub {
     pub(crate) fn spread(&self, to: u8, message: Message, tag: u64) {
         let (from, message) = (peer(77), Box::new(message));
         self.tell(&peer(to), Event::Message { from, message, tag: Some(tag) });
+    }
+
+    /// Node `n` lies from now on.
+    pub(crate) fn distort(&self, n: u8, lie: Lie) {
+        self.liars.lock().unwrap().insert(peer(n), lie);
+    }
+
+    /// Who was found to lie, and how.
+    pub(crate) fn take_misdeeds(&self) -> Vec<(Peer, String)> {
+        std::mem::take(&mut *self.misdeeds.lock().unwrap())
     }
 
     pub(crate) fn judged(&self) -> Vec<(u64, Verdict)> {
@@ -105,9 +122,13 @@ impl Transport for Wire {
         self.hub.judged.lock().unwrap().push((tag, verdict));
     }
 
-    fn misbehaved(&self, _: &Peer, misdeed: &Misdeed) {
-        self.hub.misdeeds.lock().unwrap().push(misdeed.to_string());
+    fn misbehaved(&self, peer: &Peer, misdeed: &Misdeed) {
+        self.hub.misdeeds.lock().unwrap().push((*peer, misdeed.to_string()));
     }
+}
+
+fn store_options() -> StoreOptions {
+    StoreOptions { cache_bytes: 4 * 1024 * 1024, ..StoreOptions::default() }
 }
 
 /// What a node is started with, which votes if the genesis knows it.
@@ -133,7 +154,7 @@ pub(crate) fn options(n: u8, directory: &Path, genesis: &Genesis) -> ValidatorOp
     ValidatorOptions {
         directory: directory.to_owned(),
         genesis: genesis.clone(),
-        store: StoreOptions { cache_bytes: 4 * 1024 * 1024, ..StoreOptions::default() },
+        store: store_options(),
         consensus,
         clock: Arc::new(now),
     }
@@ -143,6 +164,8 @@ pub(crate) fn options(n: u8, directory: &Path, genesis: &Genesis) -> ValidatorOp
 pub(crate) struct Network {
     pub(crate) genesis: Genesis,
     pub(crate) hub: Arc<Hub>,
+    /// How the ledger of whoever starts is kept.
+    pub(crate) store: StoreOptions,
     homes: BTreeMap<u8, tempfile::TempDir>,
     running: BTreeMap<u8, Validator>,
 }
@@ -153,6 +176,7 @@ impl Network {
         Self {
             genesis: genesis_at(validators, now()),
             hub: Arc::new(Hub::default()),
+            store: store_options(),
             homes: BTreeMap::new(),
             running: BTreeMap::new(),
         }
@@ -166,7 +190,8 @@ impl Network {
     /// Starts node `n`.
     pub(crate) fn start(&mut self, n: u8) {
         let directory = self.home(n);
-        let options = options(n, &directory, &self.genesis);
+        let options =
+            ValidatorOptions { store: self.store, ..options(n, &directory, &self.genesis) };
         let me = peer(n);
         let events = self.hub.join(me);
         let wire = Arc::new(Wire { me, hub: Arc::clone(&self.hub) });
