@@ -442,7 +442,7 @@ impl LinkTask {
     }
 }
 
-/// Writes what is queued, until the stream fails or the peer takes too long for one message.
+/// Writes what is queued, until the stream fails or the peer takes too long for a part of it.
 async fn write(
     stream: &mut RequestStream,
     mut queued: mpsc::Receiver<Arc<[u8]>>,
@@ -457,10 +457,13 @@ async fn write(
         };
         let Some(frame) = frame else { return };
         queued_bytes.fetch_sub(frame.len(), Ordering::Relaxed);
-        match timeout(CHAIN_TIMEOUT, stream.write_raw(&frame)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return tracing::debug!(%error, "a stream of the chain failed"),
-            Err(_) => return tracing::debug!("a peer reads the chain too slowly"),
+        // Part by part: a large block may take a slow line long, as long as it moves.
+        for part in frame.chunks(CHAIN_SHORT_BYTES) {
+            match timeout(CHAIN_TIMEOUT, stream.write_raw(part)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return tracing::debug!(%error, "a stream of the chain failed"),
+                Err(_) => return tracing::debug!("a peer reads the chain too slowly"),
+            }
         }
     }
 }

@@ -133,7 +133,7 @@ pub(crate) const CHAIN_QUEUE_MAX: usize = 1024;
 pub(crate) const CHAIN_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Gossiped messages of the chain that are not judged yet.
 pub(crate) const CHAIN_UNJUDGED_MAX: usize = 4096;
-/// How long negotiating a stream of the chain, or writing one message to it, may take.
+/// How long negotiating a stream of the chain may take, or moving [`CHAIN_SHORT_BYTES`] on it.
 pub(crate) const CHAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Offer exchanges we ask for at once.
 pub(crate) const EXCHANGES_ASKED_MAX: usize = 8;
