@@ -11,7 +11,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -138,7 +138,6 @@ impl From<Judgement> for gossipsub::MessageAcceptance {
 pub struct Chain {
     links: Links,
     commands: mpsc::Sender<Command>,
-    lost: Arc<AtomicU64>,
 }
 
 /// The ways to all peers that can be spoken to.
@@ -157,9 +156,11 @@ impl Links {
     fn bar(&self, peer: PublicKey) {
         let (now, mut barred) = (Instant::now(), self.lock_barred());
         barred.retain(|_, until| *until > now);
-        if barred.len() < CHAIN_BARRED_MAX {
-            barred.insert(peer, now + CHAIN_BARRED);
+        if barred.len() >= CHAIN_BARRED_MAX {
+            let oldest = barred.iter().min_by_key(|(_, until)| **until).map(|(peer, _)| *peer);
+            barred.remove(&oldest.unwrap_or(peer));
         }
+        barred.insert(peer, now + CHAIN_BARRED);
     }
 
     fn is_barred(&self, peer: &PublicKey) -> bool {
@@ -180,22 +181,22 @@ struct Link {
 
 impl Chain {
     pub(crate) fn new(links: Links, commands: mpsc::Sender<Command>) -> Self {
-        Self { links, commands, lost: Arc::default() }
+        Self { links, commands }
     }
 
     /// Says a framed message to one peer.
     pub fn send(&self, peer: &PublicKey, frame: &Arc<[u8]>) {
         let link = self.links.lock().get(peer).cloned();
         if let Some(link) = link {
-            self.push(&link, frame);
+            link.push(peer, frame);
         }
     }
 
     /// Says a framed message to all peers but one.
     pub fn broadcast(&self, frame: &Arc<[u8]>, except: Option<&PublicKey>) {
         let links = self.links.lock();
-        for (_, link) in links.iter().filter(|(peer, _)| Some(*peer) != except) {
-            self.push(link, frame);
+        for (peer, link) in links.iter().filter(|(peer, _)| Some(*peer) != except) {
+            link.push(peer, frame);
         }
     }
 
@@ -214,24 +215,21 @@ impl Chain {
         self.links.bar(peer);
     }
 
-    /// Messages that did not fit into a queue.
-    #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
-    }
-
     fn command(&self, command: Command) {
+        // Transactions are told again while they wait, and what is not judged is not passed on.
         if self.commands.try_send(command).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!("the mesh has too much to do: gossip of the chain is lost");
         }
     }
+}
 
-    fn push(&self, link: &Link, frame: &Arc<[u8]>) {
-        let before = link.queued_bytes.fetch_add(frame.len(), Ordering::Relaxed);
+impl Link {
+    fn push(&self, peer: &PublicKey, frame: &Arc<[u8]>) {
+        let before = self.queued_bytes.fetch_add(frame.len(), Ordering::Relaxed);
         let has_room = before.saturating_add(frame.len()) <= CHAIN_QUEUE_BYTES_MAX;
-        if !has_room || link.queue.try_send(Arc::clone(frame)).is_err() {
-            link.queued_bytes.fetch_sub(frame.len(), Ordering::Relaxed);
-            self.lost.fetch_add(1, Ordering::Relaxed);
+        if !has_room || self.queue.try_send(Arc::clone(frame)).is_err() {
+            self.queued_bytes.fetch_sub(frame.len(), Ordering::Relaxed);
+            tracing::debug!(%peer, "the peer is too slow: a message of the chain is lost");
         }
     }
 }
