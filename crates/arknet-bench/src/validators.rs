@@ -63,10 +63,7 @@ fn measure(program: &Path, count: usize, killed: usize) -> anyhow::Result<()> {
     println!("{count} validators in processes of their own{without}");
     wait(&members, 2)?;
     members.truncate(count - killed);
-    thread::scope(|scope| {
-        let finality = scope.spawn(|| timed(&genesis, &members[0]));
-        finality.join().expect("timing does not panic")
-    })?;
+    timed(&genesis, &members[0])?;
     throughput(&genesis, &members)?;
     for member in &members {
         let bytes = nodes::resident_bytes(member.child.id())?;
@@ -216,21 +213,26 @@ fn transfer(genesis: &Genesis, from: usize, nonce: u64) -> SignedTransaction {
     SignedTransaction::sign(body, &account(from))
 }
 
+/// Sends one transfer of the account that nobody else sends from, and waits until it is in a block.
+fn until_committed(genesis: &Genesis, rpc: &mut Rpc, nonce: u64) -> anyhow::Result<Duration> {
+    let transaction = transfer(genesis, SENDERS * ACCOUNTS, nonce);
+    let began = Instant::now();
+    let (status, answer) = rpc.submit(&transaction)?;
+    ensure!(status < 300, "{answer}");
+    let path = format!("/transactions/{}", answer["id"].as_str().context("a name")?);
+    while rpc.get(&path)?.1["state"] != "committed" {
+        ensure!(began.elapsed() < PATIENCE, "a transfer gets into no block");
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(began.elapsed())
+}
+
 /// One transfer after the other: from sending it to seeing it in a block.
 fn timed(genesis: &Genesis, member: &Member) -> anyhow::Result<()> {
     let mut rpc = Rpc::open(member.rpc)?;
     let mut times = Vec::new();
     for nonce in 0..TIMED as u64 {
-        let transaction = transfer(genesis, SENDERS * ACCOUNTS, nonce);
-        let began = Instant::now();
-        let (status, answer) = rpc.submit(&transaction)?;
-        ensure!(status < 300, "{answer}");
-        let path = format!("/transactions/{}", answer["id"].as_str().context("a name")?);
-        while rpc.get(&path)?.1["state"] != "committed" {
-            ensure!(began.elapsed() < PATIENCE, "a transfer gets into no block");
-            thread::sleep(Duration::from_millis(1));
-        }
-        times.push(began.elapsed());
+        times.push(until_committed(genesis, &mut rpc, nonce)?);
     }
     times.sort_unstable();
     let ms = |percent| percentile(&times, percent).as_secs_f64() * 1e3;
@@ -318,17 +320,8 @@ fn probe(
     let mut rpc = Rpc::open(member.rpc)?;
     let (mut times, mut nonce) = (Vec::new(), TIMED as u64);
     while !is_over.load(Ordering::SeqCst) {
-        let transaction = transfer(genesis, SENDERS * ACCOUNTS, nonce);
+        times.push(until_committed(genesis, &mut rpc, nonce)?);
         nonce += 1;
-        let began = Instant::now();
-        let (status, answer) = rpc.submit(&transaction)?;
-        ensure!(status < 300, "{answer}");
-        let path = format!("/transactions/{}", answer["id"].as_str().context("a name")?);
-        while rpc.get(&path)?.1["state"] != "committed" {
-            ensure!(began.elapsed() < PATIENCE, "a transfer gets into no block");
-            thread::sleep(Duration::from_millis(2));
-        }
-        times.push(began.elapsed());
     }
     times.sort_unstable();
     Ok(times)
