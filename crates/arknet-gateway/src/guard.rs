@@ -4,8 +4,7 @@
 //! page cannot forge: `Host` names the page's own server (DNS rebinding), `Origin` names the page,
 //! and a body other than a form needs a content type for which the browser asks first.
 
-use std::net::IpAddr;
-
+use arknet_types::Hosts;
 use axum::{
     body::Body,
     http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
@@ -13,36 +12,6 @@ use axum::{
 };
 
 use crate::ApiError;
-
-/// The names under which the door may be addressed.
-#[derive(Debug)]
-pub(crate) struct Hosts {
-    names: Vec<String>,
-    /// A door on all addresses of the machine does not know them; a number is no name that could be
-    /// made to mean another machine.
-    any_number: bool,
-}
-
-impl Hosts {
-    pub(crate) fn new(listening: IpAddr, allowed: &[String]) -> Self {
-        let mut hosts: Vec<String> = ["localhost", "127.0.0.1", "[::1]"].map(Into::into).into();
-        if !listening.is_unspecified() {
-            hosts.push(match listening {
-                IpAddr::V4(v4) => v4.to_string(),
-                IpAddr::V6(v6) => format!("[{v6}]"),
-            });
-        }
-        hosts.extend(allowed.iter().map(|host| without_port(host).to_owned()));
-        Self { names: hosts, any_number: listening.is_unspecified() }
-    }
-
-    fn contain(&self, authority: &str) -> bool {
-        let name = without_port(authority);
-        let number = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
-        self.names.iter().any(|host| host.eq_ignore_ascii_case(name))
-            || (self.any_number && number.parse::<IpAddr>().is_ok())
-    }
-}
 
 /// The web pages that may use the door, by origin.
 #[derive(Debug)]
@@ -161,17 +130,6 @@ fn json_or_nothing(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
         "Send JSON, with the header 'Content-Type: application/json'.",
     )
     .code("unsupported_content_type"))
-}
-
-/// `[::1]:4000` and `[::1]` give `[::1]`; `localhost:4000` gives `localhost`.
-fn without_port(authority: &str) -> &str {
-    if authority.starts_with('[') {
-        let end = authority.find(']').map_or(authority.len(), |at| at + 1);
-        let (name, rest) = authority.split_at(end);
-        let clean = rest.is_empty() || rest.starts_with(':');
-        return if clean { name } else { authority };
-    }
-    authority.split_once(':').map_or(authority, |(name, _)| name)
 }
 
 #[cfg(test)]

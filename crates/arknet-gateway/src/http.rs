@@ -1,5 +1,6 @@
 use std::{net::SocketAddr, sync::Arc};
 
+use arknet_types::Hosts;
 use axum::{
     Router,
     extract::Request,
@@ -15,7 +16,7 @@ use crate::{
     ApiError, Dispatch, METRICS_CONTENT_TYPE, Options, anthropic,
     desk::{Call, Desk, REQUEST_ID, header_value, json, route},
     dialect::Dialect,
-    guard::{self, Hosts, Origins},
+    guard::{self, Origins},
     ollama, openai,
 };
 

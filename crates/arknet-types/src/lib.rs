@@ -10,6 +10,7 @@ mod chat;
 mod codec;
 mod delegation;
 mod endpoint;
+mod hosts;
 mod identity;
 mod infer;
 pub mod limits;
@@ -33,6 +34,7 @@ pub use codec::{
 };
 pub use delegation::{Delegation, DelegationBody, DelegationError};
 pub use endpoint::{Endpoint, EndpointError, Reach};
+pub use hosts::Hosts;
 pub use identity::{Address, Domain, KeyError, KeyPair, PublicKey, Signature};
 pub use infer::{FinishReason, Format, InferRequest, Input, LogitBias, Profile, Sampling, Usage};
 pub use money::Atoms;

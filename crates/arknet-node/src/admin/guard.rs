@@ -7,6 +7,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use arknet_types::Hosts;
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, Uri, header};
 
 use super::{answer::ApiError, token::Token};
@@ -25,24 +26,13 @@ const PAGE: &str = "/";
 /// Holds every request against what it says of itself.
 #[derive(Clone)]
 pub(crate) struct Guard {
-    hosts: Vec<String>,
-    /// An API on all addresses of the machine does not know them; a number is no name that could be
-    /// made to mean another machine.
-    any_number: bool,
+    hosts: Hosts,
     token: Token,
 }
 
 impl Guard {
     pub(crate) fn new(listening: IpAddr, allowed: &[String], token: Token) -> Self {
-        let mut hosts: Vec<String> = ["localhost", "127.0.0.1", "[::1]"].map(Into::into).into();
-        if !listening.is_unspecified() {
-            hosts.push(match listening {
-                IpAddr::V4(v4) => v4.to_string(),
-                IpAddr::V6(v6) => format!("[{v6}]"),
-            });
-        }
-        hosts.extend(allowed.iter().map(|host| without_port(host).to_owned()));
-        Self { hosts, any_number: listening.is_unspecified(), token }
+        Self { hosts: Hosts::new(listening, allowed), token }
     }
 
     /// Lets a request pass or says why not.
@@ -55,7 +45,7 @@ impl Guard {
     ) -> Result<(), ApiError> {
         let host = only(headers, &header::HOST)?.unwrap_or_default();
         let in_uri = uri.authority().map(axum::http::uri::Authority::as_str);
-        if !self.knows(host) || in_uri.is_some_and(|authority| !self.knows(authority)) {
+        if !self.hosts.contain(host) || in_uri.is_some_and(|other| !self.hosts.contain(other)) {
             let words = "this host name is not allowed: address the node as localhost, or add the \
                          name to admin.allowed_hosts";
             return Err(forbidden("host_not_allowed", words));
@@ -102,13 +92,6 @@ impl Guard {
             false => refuse("token_wrong", "this is not the token of this node"),
         }
     }
-
-    fn knows(&self, authority: &str) -> bool {
-        let name = without_port(authority);
-        let number = name.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(name);
-        self.hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
-            || (self.any_number && number.parse::<IpAddr>().is_ok())
-    }
 }
 
 fn forbidden(code: &'static str, words: &str) -> ApiError {
@@ -144,17 +127,6 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>
             Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid_header", words))
         }
     }
-}
-
-/// `[::1]:4000` and `[::1]` give `[::1]`; `localhost:4000` gives `localhost`.
-fn without_port(authority: &str) -> &str {
-    if authority.starts_with('[') {
-        let end = authority.find(']').map_or(authority.len(), |at| at + 1);
-        let (name, rest) = authority.split_at(end);
-        let clean = rest.is_empty() || rest.starts_with(':');
-        return if clean { name } else { authority };
-    }
-    authority.split_once(':').map_or(authority, |(name, _)| name)
 }
 
 #[cfg(test)]
