@@ -435,9 +435,10 @@ impl Serving {
         loop {
             tokio::select! {
                 biased;
+                // Before the slot that another request of the same peer gives back.
+                () = cut.cancelled() => return Err(revoked()),
                 result = &mut until => return result.map(Some),
                 () = self.shared.cut.cancelled() => return Err(shutting_down()),
-                () = cut.cancelled() => return Err(revoked()),
                 () = stream.gone() => return Ok(None),
                 () = sleep_until(alive) => {}
             }
