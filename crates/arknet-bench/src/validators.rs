@@ -20,9 +20,9 @@ use serde_json::Value;
 use crate::{chain::key, load::percentile, nodes};
 
 /// Connections that send, each from accounts of its own.
-const SENDERS: usize = 64;
+const SENDERS: usize = 256;
 /// Accounts of each.
-const ACCOUNTS: usize = 8;
+const ACCOUNTS: usize = 2;
 /// Transfers from each account.
 const TRANSFERS: u64 = 120;
 /// Transfers whose way into a block is timed, while nothing else goes on.

@@ -89,6 +89,20 @@ pub enum Source {
     Local(u64),
     /// Another node.
     Peer(Peer),
+    /// Another node, in a message that is spread by more than these two, and wants a
+    /// [`Verdict`] by its number.
+    Spread(Peer, u64),
+}
+
+/// What becomes of a message that is spread by more than this node.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Verdict {
+    /// Nobody is to blame, and nobody needs it.
+    Ignore,
+    /// New and true: passed on.
+    Accept,
+    /// No honest peer sends that.
+    Reject,
 }
 
 /// What happens to a node.
@@ -146,6 +160,13 @@ pub enum Output {
         ticket: u64,
         /// Its name, or why it does not wait.
         result: Result<Hash, Refused>,
+    },
+    /// Whether a message that is spread by more than this node is to be passed on.
+    Judge {
+        /// Its number.
+        tag: u64,
+        /// What becomes of it.
+        verdict: Verdict,
     },
     /// A peer did what no honest one does.
     Misbehaved {

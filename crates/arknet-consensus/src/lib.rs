@@ -19,7 +19,9 @@ mod peers;
 mod record;
 mod replica;
 
-pub use api::{Commit, Input, Misdeed, Options, Output, Peer, Refused, Source, Timing, Tip};
+pub use api::{
+    Commit, Input, Misdeed, Options, Output, Peer, Refused, Source, Timing, Tip, Verdict,
+};
 pub use engine::Halt;
 pub use message::{
     Decided, Message, Polka, Proposal, RoundCertificate, RoundCertificateKind, RoundVote,

@@ -12,7 +12,7 @@ use std::{
 
 use arknet_chain::{
     CommitCertificate, Evidence, Executed, Hash, Header, Key, Mempool, Meta, Node, Presence, Role,
-    StateView, ValidatorSet, VerifiedBlock, read,
+    SignedTransaction, StateView, ValidatorSet, VerifiedBlock, read,
 };
 use arknet_types::{Address, NetworkId, Timestamp};
 
@@ -22,7 +22,7 @@ use self::{
 };
 use crate::{
     Commit, Decided, Halt, Input, Message, Misdeed, Options, Output, Peer, Proposal, Record,
-    Status, Timing, Tip,
+    Source, Status, Timing, Tip, Verdict,
     context::{Chain, Voters},
     engine::{Act, Engine},
     limits::{REPEAT_PEERS_MAX, TELL_AGAIN_MS},
@@ -165,7 +165,10 @@ impl Replica {
                     self.on_message(&at, from, message, out)?;
                 }
             }
-            Input::Transactions(transactions) => self.on_transactions(&at, transactions, out),
+            Input::Transactions(transactions) => {
+                let heard = self.heard(transactions, out);
+                self.on_transactions(&at, heard, out);
+            }
         }
         self.go_on(&at, out)
     }
@@ -247,6 +250,29 @@ impl Replica {
 
     fn status(&self) -> Message {
         Message::Status(Status { network: self.network.clone(), height: self.tip.height })
+    }
+
+    /// Without those of peers that are not listened to.
+    fn heard(
+        &mut self,
+        mut transactions: Vec<(Source, SignedTransaction)>,
+        out: &mut Vec<Output>,
+    ) -> Vec<(Source, SignedTransaction)> {
+        let mut unheard = BTreeSet::new();
+        transactions.retain(|(source, _)| match source {
+            Source::Local(_) => true,
+            Source::Peer(peer) => self.peers.hear(*peer),
+            Source::Spread(peer, tag) => {
+                let is_heard = self.peers.hear(*peer);
+                if !is_heard {
+                    unheard.insert(*tag);
+                }
+                is_heard
+            }
+        });
+        let ignore = |tag| Output::Judge { tag, verdict: Verdict::Ignore };
+        out.extend(unheard.into_iter().map(ignore));
+        transactions
     }
 
     fn gone(&mut self, peer: &Peer) {

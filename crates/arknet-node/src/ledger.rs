@@ -10,7 +10,7 @@ use std::{
 
 use arknet_chain::{Genesis, GenesisError};
 use arknet_consensus::{
-    Message, Misdeed, Options, Peer, Timing,
+    Message, Misdeed, Options, Peer, Timing, Verdict,
     limits::{MESSAGE_BYTES_MAX, TRANSACTIONS_BYTES_MAX},
 };
 use arknet_mesh::{Chain, ChainEvent, ChainOptions, Judgement, Mesh};
@@ -19,7 +19,7 @@ use arknet_sdk::keyfile::{self, KeyFileError};
 use arknet_types::{Address, NetworkId, Timestamp, frame};
 use arknet_validator::{
     Event, RpcOptions, RpcServer, StartError, StoreOptions, Transport, Validator, ValidatorOptions,
-    Verdict, which_hold,
+    which_hold,
 };
 use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;

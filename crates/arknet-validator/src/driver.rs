@@ -11,6 +11,7 @@
 
 mod again;
 mod error;
+mod gathering;
 mod join;
 mod journal;
 mod keeper;

@@ -19,5 +19,5 @@ pub use link::{Ask, Asked, Link, NotAccepted, Progress, Waiting};
 pub use rpc::{RpcOptions, RpcServer};
 pub use signatures::which_hold;
 pub use store::{Found, Import, ImportError, Reader, Store, StoreCommit, StoreError, StoreOptions};
-pub use transport::{Event, Transport, Verdict};
+pub use transport::{Event, Transport};
 pub use wal::WalError;

@@ -76,9 +76,19 @@ pub const WAL_RECORD_BYTES_MAX: usize = MESSAGE_BYTES_MAX + 1;
 pub const WAL_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Things that happened, or that somebody asks, taken in one go.
 pub const STEP_MAX: usize = 1_024;
+/// Transactions that are checked together, and do not wait for more.
+pub const GATHERED_MAX: usize = 256;
+/// Time between two times that transactions are taken, where many come.
+pub const GATHER_MS: u64 = 20;
+/// Time in which transactions are counted to know whether many come.
+pub const GATHER_WINDOW_MS: u64 = 100;
+/// Transactions in that time that are many.
+pub const GATHER_FROM_PER_WINDOW: usize = 100;
 /// Requests of peers for old blocks and snapshots that wait to be read; they ask again.
 pub const SERVED_MAX: usize = 64;
 /// Bytes of blocks in one answer to such a request; one block may have more.
 pub const SERVED_BYTES_MAX: usize = BLOCK_BYTES_MAX / 2;
 /// Signatures that are worth a thread of their own.
 pub const SIGNATURES_PER_THREAD_MIN: usize = 64;
+/// Keys whose points are remembered: about 250 bytes each.
+pub const KEYS_KNOWN_MAX: usize = 16_384;

@@ -1,7 +1,7 @@
 //! How nodes of the chain reach one another. Who carries their messages implements [`Transport`] and
 //! tells what happens as [`Event`]s.
 
-use arknet_consensus::{Message, Misdeed, Peer};
+use arknet_consensus::{Message, Misdeed, Peer, Verdict};
 
 /// Carries what a node says. No method waits: what does not fit into a queue to a peer is lost, as
 /// on any network; consensus says again what matters.
@@ -16,17 +16,6 @@ pub trait Transport: Send + Sync + 'static {
     fn judge(&self, tag: u64, verdict: Verdict);
     /// A peer did what no honest one does.
     fn misbehaved(&self, peer: &Peer, misdeed: &Misdeed);
-}
-
-/// What becomes of a message that is spread by more than this node.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Verdict {
-    /// New and true: passed on.
-    Accept,
-    /// Nobody is to blame, and nobody needs it.
-    Ignore,
-    /// No honest peer sends that.
-    Reject,
 }
 
 /// What happens on the way to other nodes.

@@ -7,11 +7,12 @@ use arknet_types::Timestamp;
 
 use super::{Now, Replica, misbehaved};
 use crate::{
-    Message, Misdeed, Output, Peer, Refused, Source,
+    Message, Misdeed, Output, Peer, Refused, Source, Verdict,
     limits::{REPEAT_PEERS_MAX, TELL_AGAIN_MAX, TELL_AGAIN_MS},
 };
 
 impl Replica {
+    /// Lets transactions wait. All signatures are checked together, whoever sent them.
     pub(super) fn on_transactions<V: StateView>(
         &mut self,
         at: &Now<'_, V>,
@@ -24,33 +25,32 @@ impl Replica {
         let checked = VerifiedTransaction::verify_all(all, is_known, self.options.which_hold);
         let mut told: Vec<SignedTransaction> = Vec::new();
         let mut passed: BTreeMap<Peer, Vec<SignedTransaction>> = BTreeMap::new();
+        let mut verdicts: BTreeMap<u64, Verdict> = BTreeMap::new();
         for (source, transaction) in sources.into_iter().zip(checked) {
-            let peer = match source {
-                Source::Local(_) => None,
-                Source::Peer(peer) => Some(peer),
-            };
             let id = transaction.as_ref().map(VerifiedTransaction::id);
             let signed = transaction.as_ref().map(|one| one.signed().clone());
-            let result = transaction.ok_or(Refused::Signature).and_then(|transaction| {
-                Ok(self.mempool.insert(at.view, transaction, peer, at.time)?)
-            });
-            if let (Ok(()), Some(signed)) = (&result, signed) {
-                self.is_idle = false;
-                match peer {
-                    Some(peer) => passed.entry(peer).or_default().push(signed),
-                    None => told.push(signed),
-                }
-            }
-            match (source, result) {
+            let result = self.let_wait(at, source, transaction);
+            let is_new = result.is_ok();
+            let verdict = match (source, result) {
                 (Source::Local(ticket), result) => {
                     let result = result.map(|()| id.expect("what waits has a name"));
                     out.push(Output::Answer { ticket, result });
+                    Verdict::Ignore
                 }
-                (Source::Peer(peer), Err(Refused::Signature)) => {
-                    misbehaved(peer, Misdeed::Signature, out);
+                (Source::Peer(peer) | Source::Spread(peer, _), Err(why)) => {
+                    let misdeed = misdeed(why);
+                    let verdict = misdeed.as_ref().map_or(Verdict::Ignore, |_| Verdict::Reject);
+                    misdeed.into_iter().for_each(|misdeed| misbehaved(peer, misdeed, out));
+                    verdict
                 }
-                (Source::Peer(peer), Err(Refused::Rejected(why))) if !why.is_innocent() => {
-                    misbehaved(peer, Misdeed::Transaction(why), out);
+                (Source::Peer(_) | Source::Spread(..), Ok(())) => Verdict::Accept,
+            };
+            match (source, signed.filter(|_| is_new)) {
+                (Source::Local(_), Some(signed)) => told.push(signed),
+                (Source::Peer(peer), Some(signed)) => passed.entry(peer).or_default().push(signed),
+                (Source::Spread(_, tag), _) => {
+                    let all = verdicts.entry(tag).or_insert(verdict);
+                    *all = verdict.max(*all);
                 }
                 _ => {}
             }
@@ -60,6 +60,23 @@ impl Replica {
             let messages = Message::of_transactions(transactions).into_iter();
             out.extend(messages.map(|message| Output::Forward { from, message }));
         }
+        out.extend(verdicts.into_iter().map(|(tag, verdict)| Output::Judge { tag, verdict }));
+    }
+
+    fn let_wait<V: StateView>(
+        &mut self,
+        at: &Now<'_, V>,
+        source: Source,
+        transaction: Option<VerifiedTransaction>,
+    ) -> Result<(), Refused> {
+        let transaction = transaction.ok_or(Refused::Signature)?;
+        let peer = match source {
+            Source::Local(_) => None,
+            Source::Peer(peer) | Source::Spread(peer, _) => Some(peer),
+        };
+        self.mempool.insert(at.view, transaction, peer, at.time)?;
+        self.is_idle = false;
+        Ok(())
     }
 
     /// Tells again what has waited for long: others may have been away, or what passed it on.
@@ -84,5 +101,13 @@ impl Replica {
         for peer in self.peers.next_ones(REPEAT_PEERS_MAX) {
             out.extend(messages.iter().cloned().map(|message| Output::Send(peer, message)));
         }
+    }
+}
+
+/// What a peer did that sent such a transaction, where no honest one does.
+fn misdeed(refused: Refused) -> Option<Misdeed> {
+    match refused {
+        Refused::Signature => Some(Misdeed::Signature),
+        Refused::Rejected(why) => (!why.is_innocent()).then_some(Misdeed::Transaction(why)),
     }
 }

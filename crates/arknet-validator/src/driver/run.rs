@@ -9,7 +9,7 @@ use std::{
 
 use arknet_chain::{Account, Hash, Key, Rejected, SignedTransaction, read};
 use arknet_consensus::{
-    Commit, Input, Message, Options, Output, Peer, Refused, Replica, Source, Tip,
+    Commit, Input, Message, Options, Output, Peer, Refused, Replica, Source, Tip, Verdict,
 };
 use arknet_types::{Address, Timestamp, encode};
 use tokio::{
@@ -21,14 +21,15 @@ use tokio_util::sync::CancellationToken;
 use super::{
     DriverError, StartError,
     again::commit_again,
+    gathering::Gathering,
     join::{Built, Join, Said, of_import},
     journal::Journal,
     keeper::Keeper,
     serve::{Request, Served},
 };
 use crate::{
-    Ask, Asked, Event, NotAccepted, Progress, Reader, Store, StoreCommit, Transport, Verdict,
-    Waiting, limits::STEP_MAX,
+    Ask, Asked, Event, NotAccepted, Progress, Reader, Store, StoreCommit, Transport, Waiting,
+    limits::STEP_MAX,
 };
 
 type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -58,6 +59,7 @@ pub(super) struct Run {
     progress: watch::Sender<Progress>,
     waits: BTreeMap<u64, Waits>,
     tickets: u64,
+    gathering: Gathering,
 }
 
 /// What came together.
@@ -108,8 +110,9 @@ impl Run {
             progress: asked.progress,
             waits: BTreeMap::new(),
             tickets: 0,
+            gathering: Gathering::default(),
         };
-        run.perform(out, None)?;
+        run.perform(out)?;
         run.submit_again(found.transactions)?;
         run.tell_progress();
         Ok(run)
@@ -117,11 +120,10 @@ impl Run {
 
     /// Lets what was promised before a crash wait again; what is in a block by now is refused.
     fn submit_again(&mut self, transactions: Vec<SignedTransaction>) -> Result<(), DriverError> {
-        for part in transactions.chunks(STEP_MAX) {
-            let part = part.iter().cloned().map(|transaction| (transaction, None)).collect();
-            self.submit(part)?;
+        for transaction in transactions {
+            self.submit(transaction, None);
         }
-        Ok(())
+        self.let_wait()
     }
 
     /// Runs until it is stopped or cannot go on.
@@ -147,7 +149,8 @@ impl Run {
         stop: &CancellationToken,
     ) -> Result<Option<Batch>, DriverError> {
         let mut batch = Batch::default();
-        let wakeups = [self.replica.next_wakeup(), self.join.next_wakeup()];
+        let gathered = self.gathering.next_wakeup();
+        let wakeups = [self.replica.next_wakeup(), self.join.next_wakeup(), gathered];
         let wakeup = wakeups.into_iter().flatten().min();
         let wait = wakeup.map_or(u64::MAX, |at| at.since_ms((self.clock)()));
         let asleep = tokio::time::sleep(Duration::from_millis(wait));
@@ -186,16 +189,15 @@ impl Run {
         if let Some(built) = batch.built {
             self.take_snapshot(built)?;
         }
-        let mut submitted = Vec::new();
         for ask in batch.asks {
             match ask {
-                Ask::Submit { transaction, answer } => submitted.push((*transaction, Some(answer))),
+                Ask::Submit { transaction, answer } => self.submit(*transaction, Some(answer)),
                 Ask::Find { id, answer } => drop(answer.send(self.find(&id))),
                 Ask::NextNonce { owner, answer } => drop(answer.send(self.next_nonce(&owner))),
             }
         }
-        if !submitted.is_empty() {
-            self.submit(submitted)?;
+        if self.gathering.is_ripe((self.clock)()) {
+            self.let_wait()?;
         }
         self.wake()
     }
@@ -206,7 +208,7 @@ impl Run {
         if self.replica.next_wakeup().is_some_and(|at| at <= now) {
             let mut out = Vec::new();
             self.replica.on_wakeup(now, &self.view, &mut out)?;
-            self.perform(out, None)?;
+            self.perform(out)?;
         }
         let known = (&self.view, self.replica.highest_known());
         let said = self.join.on_time(now, known, &self.peers)?;
@@ -241,9 +243,9 @@ impl Run {
         let mut out = Vec::new();
         let at = (now, &self.view);
         self.replica = Replica::start(self.options.clone(), tip, at, &[], &mut out)?;
-        self.perform(out, None)?;
+        self.perform(out)?;
         for peer in self.peers.clone() {
-            self.handle(Input::Joined(peer), None)?;
+            self.handle(Input::Joined(peer))?;
         }
         self.submit_again(waiting)
     }
@@ -264,32 +266,53 @@ impl Run {
         Ok(())
     }
 
-    fn handle(&mut self, input: Input, told: Option<(Peer, u64)>) -> Result<(), DriverError> {
+    fn handle(&mut self, input: Input) -> Result<(), DriverError> {
         let mut out = Vec::new();
         self.replica.handle((self.clock)(), &self.view, input, &mut out)?;
-        self.perform(out, told)
+        self.perform(out)
     }
 
     fn event(&mut self, event: Event) -> Result<(), DriverError> {
         match event {
             Event::Joined(peer) => {
                 self.peers.insert(peer);
-                self.handle(Input::Joined(peer), None)
+                self.handle(Input::Joined(peer))
             }
             Event::Gone(peer) => {
                 self.peers.remove(&peer);
                 self.join.gone(&peer);
-                self.handle(Input::Gone(peer), None)
+                self.handle(Input::Gone(peer))
             }
-            Event::Message { from, message, tag: None } if message.is_about_snapshots() => {
-                self.on_snapshots(from, *message)
+            Event::Message { from, message, tag } => self.message(from, *message, tag),
+        }
+    }
+
+    fn message(
+        &mut self,
+        from: Peer,
+        message: Message,
+        tag: Option<u64>,
+    ) -> Result<(), DriverError> {
+        match (message, tag) {
+            (Message::Transactions(transactions), tag) => {
+                let source = tag.map_or(Source::Peer(from), |tag| Source::Spread(from, tag));
+                if let (Some(tag), true) = (tag, transactions.is_empty()) {
+                    self.transport.judge(tag, Verdict::Ignore);
+                }
+                self.gathering.add(transactions.into_iter().map(|one| (source, one)));
+                if self.gathering.is_full() { self.let_wait() } else { Ok(()) }
             }
-            Event::Message { from, message, tag } => {
-                if matches!(message.as_ref(), Message::Decided(blocks) if blocks.is_empty()) {
+            // Nothing else is spread that way.
+            (_, Some(tag)) => {
+                self.transport.judge(tag, Verdict::Reject);
+                Ok(())
+            }
+            (message, None) if message.is_about_snapshots() => self.on_snapshots(from, message),
+            (message, None) => {
+                if matches!(&message, Message::Decided(blocks) if blocks.is_empty()) {
                     self.join.note_pruned();
                 }
-                let told = tag.map(|tag| (from, tag));
-                self.handle(Input::Message { from, message: *message }, told)
+                self.handle(Input::Message { from, message })
             }
         }
     }
@@ -309,56 +332,40 @@ impl Run {
         read(&self.view, &Key::Account(*owner)).unwrap_or_default()
     }
 
-    /// Lets transactions wait, all that came together checked and written together.
-    fn submit(
-        &mut self,
-        transactions: Vec<(SignedTransaction, Option<Answer>)>,
-    ) -> Result<(), DriverError> {
-        let mut input = Vec::with_capacity(transactions.len());
-        for (transaction, answer) in transactions {
-            let ticket = self.tickets;
-            self.tickets = ticket.wrapping_add(1);
-            if let Some(answer) = answer {
-                let id = transaction.id();
-                self.waits.insert(ticket, Waits { answer, id });
-            }
-            input.push((Source::Local(ticket), transaction));
+    /// Takes a transaction that is to wait, and who wants to know what becomes of it.
+    fn submit(&mut self, transaction: SignedTransaction, answer: Option<Answer>) {
+        let ticket = self.tickets;
+        self.tickets = ticket.wrapping_add(1);
+        if let Some(answer) = answer {
+            let id = transaction.id();
+            self.waits.insert(ticket, Waits { answer, id });
         }
-        self.handle(Input::Transactions(input), None)
+        self.gathering.add([(Source::Local(ticket), transaction)]);
     }
 
-    /// Does what the state machine wants, in order, up to a block and then on from there.
-    fn perform(&mut self, out: Vec<Output>, told: Option<(Peer, u64)>) -> Result<(), DriverError> {
-        let mut verdict = Verdict::Ignore;
-        let mut part = Vec::new();
-        for output in out {
-            // The same call may be about what others said earlier.
-            match (&output, told) {
-                (Output::Forward { from, message: Message::Transactions(_) }, Some((peer, _)))
-                    if *from == peer && verdict == Verdict::Ignore =>
-                {
-                    verdict = Verdict::Accept;
-                }
-                (Output::Misbehaved { peer: liar, .. }, Some((peer, _))) if *liar == peer => {
-                    verdict = Verdict::Reject;
-                }
-                _ => {}
-            }
-            let ends_part = matches!(output, Output::Commit(_));
-            part.push(output);
-            if ends_part {
-                self.perform_part(std::mem::take(&mut part), told.is_some())?;
-            }
-        }
-        self.perform_part(part, told.is_some())?;
-        if let Some((_, tag)) = told {
-            self.transport.judge(tag, verdict);
+    /// Lets the gathered transactions wait for a block, checked and written together.
+    fn let_wait(&mut self) -> Result<(), DriverError> {
+        while let Some(gathered) = self.gathering.take((self.clock)()) {
+            self.handle(Input::Transactions(gathered))?;
         }
         Ok(())
     }
 
+    /// Does what the state machine wants, in order, up to a block and then on from there.
+    fn perform(&mut self, out: Vec<Output>) -> Result<(), DriverError> {
+        let mut part = Vec::new();
+        for output in out {
+            let ends_part = matches!(output, Output::Commit(_));
+            part.push(output);
+            if ends_part {
+                self.perform_part(std::mem::take(&mut part))?;
+            }
+        }
+        self.perform_part(part)
+    }
+
     /// Writes all that must be safe with one sync, and then says the rest.
-    fn perform_part(&mut self, part: Vec<Output>, is_spread: bool) -> Result<(), DriverError> {
+    fn perform_part(&mut self, part: Vec<Output>) -> Result<(), DriverError> {
         let mut must_be_safe = false;
         for output in &part {
             match output {
@@ -389,12 +396,11 @@ impl Run {
                     self.transport.broadcast(message);
                 }
                 Output::Send(peer, message) => self.transport.send(&peer, message),
-                // What is spread by more than this node goes on by its verdict.
-                Output::Forward { .. } if is_spread => {}
                 Output::Forward { from, message } => self.transport.forward(&from, message),
                 Output::Serve { peer, from } => self.served.ask(peer, Request::Blocks(from)),
                 Output::Commit(commit) => self.commit(&commit)?,
                 Output::Answer { ticket, result } => self.answer(ticket, result),
+                Output::Judge { tag, verdict } => self.transport.judge(tag, verdict),
                 Output::Misbehaved { peer, misdeed } => {
                     // Once for all that one message holds; what follows says no more.
                     if named.insert(peer) {

@@ -4,10 +4,10 @@ use arknet_chain::{
     Account, Action, Hash, Key, Rejected, SignedTransaction, TransactionBody, read,
     rpc::{StatusAnswer, SubmitAnswer, TransactionAnswer, TransactionState},
 };
-use arknet_consensus::Message;
+use arknet_consensus::{Message, Verdict};
 use arknet_types::Atoms;
 use arknet_validator::{
-    DriverError, NotAccepted, RpcOptions, RpcServer, Store, StoreError, StoreOptions, Verdict,
+    DriverError, NotAccepted, RpcOptions, RpcServer, Store, StoreError, StoreOptions,
 };
 use tokio_util::sync::CancellationToken;
 

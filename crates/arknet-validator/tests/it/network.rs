@@ -8,10 +8,10 @@ use std::{
 };
 
 use arknet_chain::{Genesis, NoQuotes};
-use arknet_consensus::{Message, Misdeed, Options, Peer, Timing};
+use arknet_consensus::{Message, Misdeed, Options, Peer, Timing, Verdict};
 use arknet_types::{KeyPair, Timestamp, encode};
 use arknet_validator::{
-    Event, Progress, StoreOptions, Transport, Validator, ValidatorOptions, Verdict, which_hold,
+    Event, Progress, StoreOptions, Transport, Validator, ValidatorOptions, which_hold,
 };
 use tokio::sync::mpsc;
 

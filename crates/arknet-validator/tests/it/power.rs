@@ -11,9 +11,9 @@ use std::{
 };
 
 use arknet_chain::{Genesis, Hash, Key, read};
-use arknet_consensus::{Message, Misdeed, Peer, Timing};
+use arknet_consensus::{Message, Misdeed, Peer, Timing, Verdict};
 use arknet_validator::{
-    Event, Reader, Store, StoreOptions, Transport, Validator, ValidatorOptions, Verdict,
+    Event, Reader, Store, StoreOptions, Transport, Validator, ValidatorOptions,
 };
 use tokio::sync::mpsc;
 

@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-use arknet_consensus::{Message, Misdeed, Peer};
+use arknet_consensus::{Message, Misdeed, Peer, Verdict};
 use arknet_types::{decode, encode};
-use arknet_validator::{Event, Transport, Verdict};
+use arknet_validator::{Event, Transport};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
