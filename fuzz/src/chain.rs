@@ -97,7 +97,7 @@ fn node() -> (MemoryState, Replica) {
     let options = Options {
         key: None,
         timing: Timing::default(),
-        which_hold: arknet_chain::which_hold,
+        which_hold: arknet_chain::which_hold_after,
         quotes: Arc::new(NoQuotes),
     };
     let tip = Tip { height: 0, id: genesis.id(), certificate: None };

@@ -1,15 +1,12 @@
 //! What the ledger costs without consensus: signatures, execution, the tree, proofs.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use arknet_chain::{
-    Action, Block, Claim, Genesis, GenesisValidator, Header, Ingredients, Key, MemoryState,
-    NoQuotes, Params, Parent, SignedTransaction, TransactionBody, VerifiedBlock, build_block,
-    execute_block, prove, which_hold,
+    Action, Block, Claim, Executed, Genesis, GenesisValidator, Header, Ingredients, Key,
+    MemoryState, NoQuotes, Params, Parent, SignedTransaction, TransactionBody, VerifiedBlock,
+    build_block, execute_block, prove, which_hold, which_hold_after,
 };
 use arknet_types::{Atoms, KeyPair, NetworkId, Timestamp};
 
@@ -119,17 +116,6 @@ fn certificate(network: &NetworkId, header: &Header) -> arknet_chain::CommitCert
     certificate
 }
 
-/// One half of the claims for each of two processors.
-fn on_two(claims: &[Claim]) -> Vec<bool> {
-    let (one, two) = claims.split_at(claims.len() / 2);
-    thread::scope(|scope| {
-        let other = scope.spawn(|| which_hold(two));
-        let mut answers = which_hold(one);
-        answers.extend(other.join().expect("checking does not panic"));
-        answers
-    })
-}
-
 fn rate(count: usize, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64()
 }
@@ -148,7 +134,10 @@ fn signatures(chain: &[Block]) {
     assert!(which_hold(&claims).iter().all(|holds| *holds), "all are good");
     let one = rate(claims.len(), began.elapsed());
     let began = Instant::now();
-    assert!(on_two(&claims).iter().all(|holds| *holds), "all are good");
+    assert!(
+        arknet_validator::which_hold(&claims, &mut || {}).iter().all(|holds| *holds),
+        "all are good"
+    );
     let two = rate(claims.len(), began.elapsed());
     println!(
         "  signatures/s: one by one {alone:.0}, together {one:.0}, together on two cores {two:.0}"
@@ -159,7 +148,7 @@ fn execution(genesis: &Genesis, state: &MemoryState, chain: &[Block]) -> anyhow:
     let count = chain.len() * TRANSFERS;
     // Alone: what is left when the signatures are checked.
     let checked: Result<Vec<VerifiedBlock>, _> =
-        chain.iter().map(|block| block.clone().verify(on_two)).collect();
+        chain.iter().map(|block| block.clone().verify(which_hold)).collect();
     let mut replay = Replay::new(genesis, state);
     let began = Instant::now();
     for block in &checked? {
@@ -167,34 +156,23 @@ fn execution(genesis: &Genesis, state: &MemoryState, chain: &[Block]) -> anyhow:
     }
     println!("  execution alone, one core: {:.0} transfers/s", rate(count, began.elapsed()));
     // One block after the other, signatures on both cores.
-    let blocks = chain.to_vec();
-    let mut replay = Replay::new(genesis, state);
-    let began = Instant::now();
-    for block in blocks {
-        replay.apply(&block.verify(on_two)?)?;
-    }
-    println!("  signed, one block at a time: {:.0} transfers/s", rate(count, began.elapsed()));
-    // One core checks the next block while the other executes this one.
-    let blocks = chain.to_vec();
-    let mut replay = Replay::new(genesis, state);
-    let began = Instant::now();
-    thread::scope(|scope| {
-        let (give, take) = std::sync::mpsc::sync_channel(2);
-        scope.spawn(move || {
-            for block in blocks {
-                if give.send(block.verify(which_hold)).is_err() {
-                    return;
-                }
-            }
-        });
-        for block in take {
-            replay.apply(&block?)?;
+    for (on, check) in
+        [("one core", which_hold_after as Check), ("two cores", arknet_validator::which_hold)]
+    {
+        let blocks = chain.to_vec();
+        let mut replay = Replay::new(genesis, state);
+        let began = Instant::now();
+        for block in blocks {
+            let view = Parent { view: &replay.state, id: replay.parent };
+            let (block, executed) = block.execute_knowing(&view, &NoQuotes, |_| false, check)?;
+            replay.take(&block, executed)?;
         }
-        anyhow::Ok(())
-    })?;
-    println!("  signed, two cores: {:.0} transfers/s", rate(count, began.elapsed()));
+        println!("  signed, {on}: {:.0} transfers/s", rate(count, began.elapsed()));
+    }
     Ok(())
 }
+
+type Check = fn(&[Claim], &mut dyn FnMut()) -> Vec<bool>;
 
 struct Replay {
     state: MemoryState,
@@ -209,6 +187,10 @@ impl Replay {
     fn apply(&mut self, block: &VerifiedBlock) -> anyhow::Result<()> {
         let view = Parent { view: &self.state, id: self.parent };
         let executed = execute_block(&view, block, &NoQuotes)?;
+        self.take(block, executed)
+    }
+
+    fn take(&mut self, block: &VerifiedBlock, executed: Executed) -> anyhow::Result<()> {
         anyhow::ensure!(executed.outcomes.iter().all(|one| one.result.is_ok()), "all are done");
         self.state.apply(executed.changes);
         self.parent = block.header.id();

@@ -2,7 +2,8 @@ use arknet_types::{Address, Atoms, DecodeError, NetworkId, Timestamp, decode_lis
 use borsh::{BorshDeserialize, BorshSerialize};
 
 use crate::{
-    BlockError, CommitCertificate, Evidence, Hash, SignedTransaction, VerifiedTransaction,
+    BlockError, CommitCertificate, Evidence, Executed, Hash, Parent, QuoteVerifier,
+    SignedTransaction, StateView, VerifiedTransaction, execute_block,
     hash::Purpose,
     limits::{
         BLOCK_BYTES_MAX, BLOCK_TIME_AHEAD_MS_MAX, EVIDENCE_PER_BLOCK_MAX,
@@ -108,15 +109,36 @@ impl Block {
         is_known: impl Fn(&Hash) -> bool,
         which_hold: impl FnOnce(&[Claim]) -> Vec<bool>,
     ) -> Result<VerifiedBlock, BlockError> {
-        let transactions = VerifiedTransaction::check_all(self.transactions, is_known, which_hold);
-        let (mut all, mut bad) = (Vec::with_capacity(transactions.len()), None);
-        for (index, (transaction, holds)) in transactions.into_iter().enumerate() {
-            if !holds {
-                bad = bad.or(Some(index));
-            }
-            all.push(transaction);
-        }
-        let body = Body { commit: self.commit, evidence: self.evidence, transactions: all };
+        let (block, open) = self.open(is_known)?;
+        let answers = which_hold(&open.claims);
+        open.judge(&answers).map(|()| block)
+    }
+
+    /// Checks and executes it, both at the same time where `check` can: a block with a wrong
+    /// signature is invalid as a whole, and what executing it came to is forgotten.
+    pub fn execute_knowing<V: StateView>(
+        self,
+        parent: &Parent<'_, V>,
+        quotes: &dyn QuoteVerifier,
+        is_known: impl Fn(&Hash) -> bool,
+        check: impl FnOnce(&[Claim], &mut dyn FnMut()) -> Vec<bool>,
+    ) -> Result<(VerifiedBlock, Executed), BlockError> {
+        let (block, open) = self.open(is_known)?;
+        let mut executed = None;
+        let answers = check(&open.claims, &mut || {
+            executed = Some(execute_block(parent, &block, quotes));
+        });
+        open.judge(&answers)?;
+        let executed = executed.expect("who checks does the rest as well")?;
+        Ok((block, executed))
+    }
+
+    /// The block as if all its signatures were good, and what is to be checked before that is true:
+    /// it must not leave this file until then.
+    fn open(self, is_known: impl Fn(&Hash) -> bool) -> Result<(VerifiedBlock, Open), BlockError> {
+        let transactions: Vec<VerifiedTransaction> =
+            self.transactions.into_iter().map(VerifiedTransaction::new).collect();
+        let body = Body { commit: self.commit, evidence: self.evidence, transactions };
         let header = self.header;
         // Before a signature is blamed: who changed it changed the name that the header has.
         let named = [
@@ -127,7 +149,29 @@ impl Block {
         if let Some((field, _)) = named.iter().find(|(_, same)| !same) {
             return Err(BlockError::Body { field });
         }
-        bad.map_or(Ok(VerifiedBlock { header, body }), |index| Err(BlockError::Signature { index }))
+        let mut open = Open::default();
+        for (index, transaction) in body.transactions.iter().enumerate() {
+            if !is_known(&transaction.id()) {
+                open.indexes.push(index);
+                open.claims.push(transaction.signed().claim());
+            }
+        }
+        Ok((VerifiedBlock { header, body }, open))
+    }
+}
+
+/// The signatures of a block that nobody has checked.
+#[derive(Default)]
+struct Open {
+    indexes: Vec<usize>,
+    claims: Vec<Claim>,
+}
+
+impl Open {
+    fn judge(&self, answers: &[bool]) -> Result<(), BlockError> {
+        assert_eq!(answers.len(), self.claims.len(), "an answer for each claim");
+        let bad = self.indexes.iter().zip(answers).find(|(_, holds)| !**holds);
+        bad.map_or(Ok(()), |(index, _)| Err(BlockError::Signature { index: *index }))
     }
 }
 

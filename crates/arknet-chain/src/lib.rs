@@ -64,7 +64,7 @@ pub use params::{Param, ParamError, Params};
 pub use payments::{ChannelOp, Escrow, EscrowOp};
 pub use quota::FreeQuota;
 pub use records::{Account, Due, Meta, Node, Pool, Role, Settled, Spending, Stake, Unbonding};
-pub use signing::{CheckedKey, Claim, which_hold, which_hold_by};
+pub use signing::{CheckedKey, Claim, which_hold, which_hold_after, which_hold_by};
 pub use snapshot::{Manifest, Part, PartBuilder, SnapshotError};
 pub use stake::StakeOp;
 pub use transaction::{

@@ -171,31 +171,21 @@ impl VerifiedTransaction {
         is_known: impl Fn(&Hash) -> bool,
         which_hold: impl FnOnce(&[Claim]) -> Vec<bool>,
     ) -> Vec<Option<Self>> {
-        let checked = Self::check_all(transactions, is_known, which_hold).into_iter();
-        checked.map(|(transaction, holds)| holds.then_some(transaction)).collect()
-    }
-
-    /// The same, with what does not hold: it must not leave this crate.
-    pub(crate) fn check_all(
-        transactions: Vec<SignedTransaction>,
-        is_known: impl Fn(&Hash) -> bool,
-        which_hold: impl FnOnce(&[Claim]) -> Vec<bool>,
-    ) -> Vec<(Self, bool)> {
-        let mut all: Vec<(Self, bool)> = transactions
+        let all: Vec<(Self, bool)> = transactions
             .into_iter()
             .map(|transaction| {
                 let transaction = Self::new(transaction);
-                let holds = is_known(&transaction.id);
-                (transaction, holds)
+                let is_known = is_known(&transaction.id);
+                (transaction, is_known)
             })
             .collect();
-        let open = all.iter().filter(|(_, holds)| !holds);
+        let open = all.iter().filter(|(_, is_known)| !is_known);
         let claims: Vec<Claim> = open.map(|(one, _)| one.transaction.claim()).collect();
         let answers = which_hold(&claims);
         assert_eq!(answers.len(), claims.len(), "an answer for each claim");
-        let open = all.iter_mut().filter(|(_, holds)| !holds);
-        open.zip(answers).for_each(|(one, answer)| one.1 = answer);
-        all
+        let mut answers = answers.into_iter();
+        let mut holds = |is_known: bool| is_known || answers.next() == Some(true);
+        all.into_iter().map(|(one, is_known)| holds(is_known).then_some(one)).collect()
     }
 
     /// Its name: the hash of all its bytes.

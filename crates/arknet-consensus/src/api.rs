@@ -20,8 +20,9 @@ pub struct Options {
     pub key: Option<(Address, KeyPair)>,
     /// How long it waits for what.
     pub timing: Timing,
-    /// Checks many signatures: [`arknet_chain::which_hold`], or the same on several processors.
-    pub which_hold: fn(&[Claim]) -> Vec<bool>,
+    /// Checks many signatures and does something else meanwhile:
+    /// [`arknet_chain::which_hold_after`], or the same on several processors.
+    pub which_hold: fn(&[Claim], &mut dyn FnMut()) -> Vec<bool>,
     /// Checks the quotes of enclaves.
     pub quotes: Arc<dyn QuoteVerifier + Send + Sync>,
 }

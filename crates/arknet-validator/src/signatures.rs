@@ -3,41 +3,58 @@
 use std::{
     collections::HashMap,
     num::NonZero,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread,
 };
 
 use arknet_chain::{CheckedKey, Claim, which_hold_by};
 use arknet_types::PublicKey;
 
-use crate::limits::{KEYS_KNOWN_MAX, SIGNATURES_PER_THREAD_MIN};
+use crate::limits::{KEYS_KNOWN_MAX, SIGNATURES_PER_SUM_MAX, SIGNATURES_PER_THREAD_MIN};
 
 /// Keys that signed lately.
 static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
 
 /// Which of the claims hold, as [`arknet_chain::which_hold`] says it, on as many processors as there
-/// are.
+/// are. One of them does something else first.
 #[must_use]
-pub fn which_hold(claims: &[Claim]) -> Vec<bool> {
+pub fn which_hold(claims: &[Claim], meanwhile: &mut dyn FnMut()) -> Vec<bool> {
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
-    let part = claims.len().div_ceil(processors).max(SIGNATURES_PER_THREAD_MIN);
-    if claims.len() <= part {
+    if processors == 1 || claims.len() <= SIGNATURES_PER_THREAD_MIN {
+        meanwhile();
         return which_hold_by(claims, checked);
     }
-    thread::scope(|scope| {
-        let (first, rest) = claims.split_at(part);
-        let parts = rest.chunks(part);
-        let others: Vec<_> =
-            parts.map(|part| scope.spawn(|| which_hold_by(part, checked))).collect();
-        let mut answers = which_hold_by(first, checked);
+    // Small enough that all end at about the same time, whatever the first was about.
+    let part = claims.len().div_ceil(2 * processors);
+    let part = part.clamp(SIGNATURES_PER_THREAD_MIN, SIGNATURES_PER_SUM_MAX);
+    let parts: Vec<&[Claim]> = claims.chunks(part).collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut found = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(part) = parts.get(index) else { return found };
+            found.push((index, which_hold_by(part, checked)));
+        }
+    };
+    let mut found = thread::scope(|scope| {
+        let helpers = (processors - 1).min(parts.len());
+        let others: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
+        meanwhile();
+        let mut found = work();
         for other in others {
             match other.join() {
-                Ok(part) => answers.extend(part),
+                Ok(more) => found.extend(more),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
-        answers
-    })
+        found
+    });
+    found.sort_unstable_by_key(|(index, _)| *index);
+    found.into_iter().flat_map(|(_, answers)| answers).collect()
 }
 
 fn checked(key: &PublicKey) -> Option<CheckedKey> {
@@ -92,10 +109,12 @@ mod tests {
             let said = if n % 7 == 3 { Hash::ZERO } else { value };
             Claim::new(key.public(), Domain::TRANSACTION, &said, signature)
         };
-        for count in [0, 1, 64, 65, 300] {
+        for count in [0, 1, 64, 65, 300, 1_100] {
             let claims: Vec<Claim> = (0..count).map(claim).collect();
             let expected: Vec<bool> = (0..count).map(|n| n % 7 != 3).collect();
-            assert_eq!(which_hold(&claims), expected, "{count}");
+            let mut done = 0;
+            assert_eq!(which_hold(&claims, &mut || done += 1), expected, "{count}");
+            assert_eq!(done, 1);
         }
     }
 

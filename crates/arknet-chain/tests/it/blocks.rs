@@ -1,6 +1,6 @@
 use arknet_chain::{
     Action, Block, BlockError, CertificateError, CommitCertificate, Hash, Header, Ingredients, Key,
-    build_block, execute_block, prove, which_hold,
+    build_block, execute_block, prove, which_hold, which_hold_after,
 };
 use arknet_types::{Address, Atoms, Timestamp};
 
@@ -55,8 +55,15 @@ fn what_is_known_to_be_signed_is_not_checked_again() {
     chain.block(vec![]);
     let new = chain.sign(6, Action::Burn { amount: Atoms(1) });
     let ingredients = chain.ingredients(1_000, vec![known.clone(), new]);
-    let (block, _) = build_block(&chain.parent(), ingredients, QUOTES).unwrap();
+    let (block, executed) = build_block(&chain.parent(), ingredients, QUOTES).unwrap();
     let is_known = |id: &Hash| *id == known.id();
+    let at_once = |block: Block| {
+        block.execute_knowing(&chain.parent(), QUOTES, is_known, |claims, meanwhile| {
+            assert_eq!(claims.len(), 1);
+            which_hold_after(claims, meanwhile)
+        })
+    };
+    assert_eq!(at_once(block.clone().into_block()), Ok((block.clone(), executed)));
     let checked = block.clone().into_block().verify_knowing(is_known, |claims| {
         assert_eq!(claims.len(), 1);
         which_hold(claims)
@@ -66,8 +73,10 @@ fn what_is_known_to_be_signed_is_not_checked_again() {
     let mut forged = block.into_block();
     forged.transactions[0].signature.0[0] ^= 1;
     forged.name_body();
-    let checked = forged.verify_knowing(is_known, which_hold);
+    let checked = forged.clone().verify_knowing(is_known, which_hold);
     assert_eq!(checked, Err(BlockError::Signature { index: 0 }));
+    let executed = forged.execute_knowing(&chain.parent(), QUOTES, |_| false, which_hold_after);
+    assert_eq!(executed, Err(BlockError::Signature { index: 0 }));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arknet_chain::{
     Block, BlockError, Claim, Executed, Hash, Header, Ingredients, Parent, StateView,
-    VerifiedBlock, VoteKind, build_block, execute_block,
+    VerifiedBlock, VoteKind, build_block,
 };
 use arknet_types::{Domain, Timestamp};
 
@@ -83,14 +83,13 @@ impl Replica {
         block: &Arc<Block>,
     ) -> Result<(VerifiedBlock, Executed), Wrong> {
         let is_known = |id: &Hash| self.mempool.find(id).is_some();
-        let verified = Block::clone(block).verify_knowing(is_known, self.options.which_hold);
-        let verified = verified.map_err(|error| match error {
+        let parent = Parent { view: at.view, id: self.tip.id };
+        let (quotes, which_hold) = (self.options.quotes.as_ref(), self.options.which_hold);
+        let executed = Block::clone(block).execute_knowing(&parent, quotes, is_known, which_hold);
+        executed.map_err(|error| match error {
             BlockError::Body { .. } => Wrong::Changed,
             error => Wrong::Invalid(error),
-        })?;
-        let parent = Parent { view: at.view, id: self.tip.id };
-        let executed = execute_block(&parent, &verified, self.options.quotes.as_ref());
-        executed.map(|executed| (verified, executed)).map_err(Wrong::Invalid)
+        })
     }
 
     /// The block of a certificate that holds: it must be valid, or this node is not sane. None where

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use arknet_chain::{SignedTransaction, StateView, VerifiedTransaction};
+use arknet_chain::{Claim, SignedTransaction, StateView, VerifiedTransaction};
 use arknet_types::Timestamp;
 
 use super::{Now, Replica, misbehaved};
@@ -22,7 +22,8 @@ impl Replica {
         let (sources, all): (Vec<Source>, Vec<SignedTransaction>) =
             transactions.into_iter().unzip();
         let is_known = |id: &_| self.mempool.find(id).is_some();
-        let checked = VerifiedTransaction::verify_all(all, is_known, self.options.which_hold);
+        let which_hold = |claims: &[Claim]| (self.options.which_hold)(claims, &mut || {});
+        let checked = VerifiedTransaction::verify_all(all, is_known, which_hold);
         let mut told: Vec<SignedTransaction> = Vec::new();
         let mut passed: BTreeMap<Peer, Vec<SignedTransaction>> = BTreeMap::new();
         let mut verdicts: BTreeMap<u64, Verdict> = BTreeMap::new();

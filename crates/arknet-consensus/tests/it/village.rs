@@ -2,7 +2,8 @@ use std::sync::Arc;
 
 use arknet_chain::{
     Action, Block, Genesis, GenesisValidator, Hash, MemoryState, NoQuotes, Params, Proposed,
-    SignedProposed, SignedTransaction, SignedVote, TransactionBody, Vote, VoteKind, which_hold,
+    SignedProposed, SignedTransaction, SignedVote, TransactionBody, Vote, VoteKind,
+    which_hold_after,
 };
 use arknet_consensus::{
     Commit, Input, Message, Options, Output, Peer, Proposal, Replica, Source, Timing, Tip,
@@ -53,7 +54,7 @@ pub(crate) fn options(n: Option<u8>) -> Options {
     Options {
         key: n.map(|n| (operator(n), consensus_key(n))),
         timing: Timing::default(),
-        which_hold,
+        which_hold: which_hold_after,
         quotes: Arc::new(NoQuotes),
     }
 }

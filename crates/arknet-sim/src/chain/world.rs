@@ -5,7 +5,7 @@ use std::{
 
 use arknet_chain::{
     Account, Action, Genesis, GenesisValidator, Hash, Key, NoQuotes, Params, Role,
-    SignedTransaction, StakeOp, TransactionBody, read, which_hold,
+    SignedTransaction, StakeOp, TransactionBody, read, which_hold_after,
 };
 use arknet_consensus::{Halt, Input, Message, Options, Output, Peer, Replica, Source};
 use arknet_types::{Address, Atoms, KeyPair, NetworkId, Timestamp};
@@ -275,7 +275,7 @@ impl World {
         let options = Options {
             key: one.key.clone().map(|key| (one.wallet.public().address(), key)),
             timing: self.plan.timing,
-            which_hold,
+            which_hold: which_hold_after,
             quotes: Arc::new(NoQuotes),
         };
         let mut out = Vec::new();

@@ -1,6 +1,6 @@
 //! Blocks that were committed before a crash, and that only the log has.
 
-use arknet_chain::{Block, Key, Parent, ValidatorSet, execute_block, read};
+use arknet_chain::{Block, Key, Parent, ValidatorSet, read};
 use arknet_consensus::{Decided, Halt, Options};
 
 use super::DriverError;
@@ -34,11 +34,10 @@ fn commit_one(store: &Store, options: &Options, decided: &Decided) -> Result<(),
     if !is_next {
         return Err(broken(height, "a block in it does not follow from the store's last one"));
     }
-    let verified = Block::clone(block).verify(options.which_hold);
-    let verified = verified.map_err(|error| broken(height, &error.to_string()))?;
     let parent = Parent { view: &view, id: view.tip()? };
-    let executed = execute_block(&parent, &verified, options.quotes.as_ref());
-    let executed = executed.map_err(|error| broken(height, &error.to_string()))?;
+    let (quotes, which_hold) = (options.quotes.as_ref(), options.which_hold);
+    let executed = Block::clone(block).execute_knowing(&parent, quotes, |_| false, which_hold);
+    let (_, executed) = executed.map_err(|error| broken(height, &error.to_string()))?;
     let (header, bytes) = (&block.header, arknet_types::encode(block.as_ref()));
     let commit = StoreCommit { header, block: &bytes, certificate, executed: &executed };
     Ok(store.commit_soon(&commit)?)
