@@ -63,6 +63,8 @@ pub const MEMPOOL_PER_ACCOUNT_MAX: usize = 64;
 pub const MEMPOOL_PER_PEER_MAX: usize = 2_000;
 /// Time for which a transaction waits for its turn.
 pub const MEMPOOL_AGE_MS_MAX: u64 = 3 * 3_600_000;
+/// Time by which what waits ages at most between two looks at the clock, whatever that says.
+pub const MEMPOOL_TICK_MS_MAX: u64 = 60_000;
 /// What a transaction must offer to take the place of a waiting one, of what that offers.
 pub const REPLACEMENT_PERCENT_MIN: u64 = 110;
 /// Age of what a light client knows at which it takes nothing new: those who signed it answer for

@@ -12,7 +12,7 @@ use crate::{
     Account, Hash, Inapplicable, Key, Meta, StateView, VerifiedTransaction,
     limits::{
         MEMPOOL_AGE_MS_MAX, MEMPOOL_BYTES_MAX, MEMPOOL_PER_ACCOUNT_MAX, MEMPOOL_PER_PEER_MAX,
-        MEMPOOL_TRANSACTIONS_MAX, REPLACEMENT_PERCENT_MIN,
+        MEMPOOL_TICK_MS_MAX, MEMPOOL_TRANSACTIONS_MAX, REPLACEMENT_PERCENT_MIN,
     },
 };
 
@@ -68,7 +68,8 @@ struct Waiting {
     transaction: VerifiedTransaction,
     /// Who sent it; none where it was given to this node.
     peer: Option<PublicKey>,
-    since: Timestamp,
+    /// The pool's age when it came.
+    since_ms: u64,
     number: u64,
     /// Most it can cost.
     fee: u64,
@@ -91,6 +92,27 @@ pub struct Mempool {
     peers: BTreeMap<PublicKey, usize>,
     bytes: usize,
     arrivals: u64,
+    age: Age,
+}
+
+/// How long a pool has been there, by a clock that may be set: what waits is promised, and must not
+/// expire because somebody corrected the time by years.
+#[derive(Clone, Copy, Debug, Default)]
+struct Age {
+    ms: u64,
+    seen: Option<Timestamp>,
+}
+
+impl Age {
+    fn at(&self, now: Timestamp) -> u64 {
+        let passed = self.seen.map_or(0, |seen| now.since_ms(seen));
+        self.ms.saturating_add(passed.min(MEMPOOL_TICK_MS_MAX))
+    }
+
+    fn tick(&mut self, now: Timestamp) -> u64 {
+        *self = Self { ms: self.at(now), seen: Some(now) };
+        self.ms
+    }
 }
 
 impl Mempool {
@@ -184,7 +206,8 @@ impl Mempool {
             }
             None => self.make_room(&owner, &transaction)?,
         }
-        self.put(transaction, peer, now, (fee, account));
+        let since_ms = self.age.tick(now);
+        self.put(transaction, peer, since_ms, (fee, account));
         Ok(())
     }
 
@@ -229,7 +252,7 @@ impl Mempool {
         &mut self,
         transaction: VerifiedTransaction,
         peer: Option<PublicKey>,
-        since: Timestamp,
+        since_ms: u64,
         (fee, account): (u64, Account),
     ) {
         let (owner, nonce) = (transaction.signer(), transaction.body().nonce);
@@ -244,7 +267,7 @@ impl Mempool {
         }
         let queue = self.queues.entry(owner).or_default();
         (queue.next, queue.balance) = (account.nonce, account.balance.0);
-        queue.waiting.insert(nonce, Waiting { transaction, peer, since, number, fee });
+        queue.waiting.insert(nonce, Waiting { transaction, peer, since_ms, number, fee });
     }
 
     fn remove(&mut self, owner: &Address, nonce: u64) {
@@ -290,11 +313,13 @@ impl Mempool {
         }
     }
 
-    /// Whoever has waited too long for its turn waits no longer, nor what comes after it.
+    /// Whoever has waited too long for its turn waits no longer, nor what comes after it. To be
+    /// called every few seconds: by more than [`MEMPOOL_TICK_MS_MAX`] nothing ages in between.
     pub fn expire(&mut self, now: Timestamp) {
+        let age = self.age.tick(now);
         let is_old = |queue: &Queue| {
             let first = queue.waiting.first_key_value();
-            first.is_some_and(|(_, first)| now.since_ms(first.since) > MEMPOOL_AGE_MS_MAX)
+            first.is_some_and(|(_, first)| age.saturating_sub(first.since_ms) > MEMPOOL_AGE_MS_MAX)
         };
         let old = self.queues.iter().filter(|(_, queue)| is_old(queue));
         let old: Vec<(Address, Vec<u64>)> =
@@ -310,8 +335,9 @@ impl Mempool {
         now: Timestamp,
         ms: u64,
     ) -> impl Iterator<Item = &VerifiedTransaction> {
+        let age = self.age.at(now);
         let all = self.queues.values().flat_map(|queue| queue.waiting.values());
-        let long = all.filter(move |waiting| now.since_ms(waiting.since) >= ms);
+        let long = all.filter(move |waiting| age.saturating_sub(waiting.since_ms) >= ms);
         long.map(|waiting| &waiting.transaction)
     }
 

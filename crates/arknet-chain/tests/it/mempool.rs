@@ -1,7 +1,8 @@
 use arknet_chain::{
     Action, Inapplicable, Mempool, Rejected, SignedTransaction, VerifiedTransaction,
     limits::{
-        MEMPOOL_AGE_MS_MAX, MEMPOOL_PER_ACCOUNT_MAX, MEMPOOL_PER_PEER_MAX, MEMPOOL_TRANSACTIONS_MAX,
+        MEMPOOL_AGE_MS_MAX, MEMPOOL_PER_ACCOUNT_MAX, MEMPOOL_PER_PEER_MAX, MEMPOOL_TICK_MS_MAX,
+        MEMPOOL_TRANSACTIONS_MAX,
     },
 };
 use arknet_types::{Atoms, KeyPair, NetworkId, PublicKey, Timestamp};
@@ -135,12 +136,31 @@ fn what_waits_too_long_leaves_with_what_comes_after_it() {
     for nonce in 0..3 {
         add(&mut pool, &chain, 5, nonce, 1).unwrap();
     }
-    let later = NOW.plus_ms(MEMPOOL_AGE_MS_MAX);
-    pool.insert(&chain.state, pay(&chain, 6, 0, 1), None, later).unwrap();
-    pool.expire(later);
+    let mut now = NOW;
+    while now.since_ms(NOW) < MEMPOOL_AGE_MS_MAX {
+        now = now.plus_ms(MEMPOOL_TICK_MS_MAX);
+        pool.expire(now);
+    }
+    assert_eq!(now.since_ms(NOW), MEMPOOL_AGE_MS_MAX);
+    pool.insert(&chain.state, pay(&chain, 6, 0, 1), None, now).unwrap();
+    pool.expire(now);
     assert_eq!(pool.len(), 4);
-    pool.expire(later.plus_ms(1));
+    pool.expire(now.plus_ms(1));
     assert_eq!(order(&pool), [(6, 0)]);
+}
+
+#[test]
+fn a_clock_that_jumps_makes_nothing_old() {
+    let (chain, mut pool) = (Chain::grown_up(), Mempool::new());
+    add(&mut pool, &chain, 5, 0, 1).unwrap();
+    let years = NOW.plus_ms(10 * 365 * 86_400_000);
+    // Far forward and back again, as often as one likes within an hour.
+    for minute in 0..60 {
+        pool.expire(if minute % 2 == 0 { years } else { NOW });
+    }
+    assert_eq!(pool.waiting_for(years, 30 * MEMPOOL_TICK_MS_MAX + 1).count(), 1);
+    assert_eq!(pool.waiting_for(years, 31 * MEMPOOL_TICK_MS_MAX + 1).count(), 0);
+    assert_eq!(order(&pool), [(5, 0)]);
 }
 
 /// Many accounts with a little money.
