@@ -25,12 +25,17 @@ pub const EARLY_PROPOSALS_MAX: usize = 8;
 pub const ROUNDS_AHEAD_MAX: u32 = arc_malachitebft_core_consensus::MAX_FUTURE_ROUND_LOOKAHEAD;
 /// Blocks that are kept while a height is decided.
 pub const BODIES_MAX: usize = 16;
+/// Blocks of one height that are recorded unasked. Beyond them one is voted for, and recorded, once a
+/// quorum has voted for it.
+pub const RECORDED_BLOCKS_MAX: usize = 32;
 /// Least time between two answers of one kind to a peer.
 pub const ANSWER_MS_MIN: u64 = 50;
 /// Time that a peer has to send blocks that it was asked for.
 pub const FETCH_MS_MAX: u64 = 5_000;
-/// Least time between two requests for one missing block.
+/// Time before the first request for a missing block; it doubles with each further one.
 pub const MISSING_MS_MIN: u64 = 200;
+/// Most time between two of them: the block may be on its way, on a slow line.
+pub const MISSING_MS_MAX: u64 = 5_000;
 /// Time after which transactions that still wait are told again.
 pub const TELL_AGAIN_MS: u64 = 5_000;
 /// Transactions that are told again at one time.

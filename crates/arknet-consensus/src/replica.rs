@@ -52,9 +52,11 @@ pub struct Replica {
     /// When this height began here.
     began: Timestamp,
     bodies: BTreeMap<Hash, Body>,
+    /// Blocks of this height that are recorded.
+    recorded: BTreeSet<Hash>,
     /// The round in which a block of ours is wanted.
     wanted: Option<u32>,
-    /// The block that this node built, and its round.
+    /// The block that this node built, and the last round in which it proposed it.
     own: Option<(u32, Hash)>,
     /// Nothing of what waits can be in a block now.
     is_idle: bool,
@@ -121,6 +123,7 @@ impl Replica {
             done: None,
             began: now,
             bodies: BTreeMap::new(),
+            recorded: BTreeSet::new(),
             wanted: None,
             own: None,
             is_idle: false,
@@ -482,6 +485,7 @@ impl Replica {
         self.stage = Stage::Committing;
         self.engine.rest();
         self.bodies.clear();
+        self.recorded.clear();
         (self.wanted, self.own, self.missing, self.behind_since) = (None, None, None, None);
         out.push(Output::Commit(Box::new(commit)));
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arknet_chain::{
-    Block, BlockError, Claim, Executed, Hash, Header, Ingredients, Parent, StateView,
+    Block, BlockError, Claim, Executed, Hash, Header, Ingredients, Parent, Proposed, StateView,
     VerifiedBlock, VoteKind, build_block,
 };
 use arknet_types::{Domain, Timestamp};
@@ -12,7 +12,7 @@ use super::{Now, Parts, Replica, Stage, misbehaved};
 use crate::{
     BlockVerdict, Halt, Message, Misdeed, Output, Peer, Proposal, Record,
     engine::Act,
-    limits::{BODIES_MAX, MISSING_MS_MIN},
+    limits::{BODIES_MAX, MISSING_MS_MAX, MISSING_MS_MIN, RECORDED_BLOCKS_MAX},
 };
 
 /// A block that was proposed, as far as it is known.
@@ -26,15 +26,16 @@ pub(super) struct Body {
 enum Found {
     /// Valid.
     Good(Box<Parts>),
-    /// Valid, but it came too early by this node's clock to be voted for.
-    Untimely(Box<Parts>),
+    /// Valid, but not voted for unless a quorum has: it came too early by this node's clock, or so
+    /// many are recorded that no more are unasked.
+    Held(Box<Parts>),
     Bad(Box<Header>),
 }
 
 impl Body {
     pub(super) fn header(&self) -> &Header {
         match &self.found {
-            Found::Good(parts) | Found::Untimely(parts) => &parts.1.header,
+            Found::Good(parts) | Found::Held(parts) => &parts.1.header,
             Found::Bad(header) => header,
         }
     }
@@ -42,14 +43,14 @@ impl Body {
     /// The block, if it is valid.
     pub(super) fn block(&self) -> Option<Arc<Block>> {
         match &self.found {
-            Found::Good(parts) | Found::Untimely(parts) => Some(Arc::clone(&parts.0)),
+            Found::Good(parts) | Found::Held(parts) => Some(Arc::clone(&parts.0)),
             Found::Bad(_) => None,
         }
     }
 
     pub(super) fn into_parts(self) -> Option<Parts> {
         match self.found {
-            Found::Good(parts) | Found::Untimely(parts) => Some(*parts),
+            Found::Good(parts) | Found::Held(parts) => Some(*parts),
             Found::Bad(_) => None,
         }
     }
@@ -65,6 +66,8 @@ pub(super) struct Missing {
     round: u32,
     block: Hash,
     pub(super) ask_at: Timestamp,
+    /// How long the next request waits.
+    wait_ms: u64,
 }
 
 /// Why a block is not taken.
@@ -135,8 +138,10 @@ impl Replica {
         let Ok((verified, executed)) = self.execute(at, block) else {
             return Err(Halt::Log("a block in it is not valid".to_owned()));
         };
-        let found = Found::Good(Box::new((Arc::clone(block), verified, executed)));
-        self.keep(block.header.id(), Body { round: 0, found });
+        let (id, found) =
+            (block.header.id(), Found::Good(Box::new((Arc::clone(block), verified, executed))));
+        self.recorded.insert(id);
+        self.keep(id, Body { round: 0, found });
         Ok(())
     }
 
@@ -197,7 +202,7 @@ impl Replica {
             misbehaved(from, Misdeed::Block, out);
             return Ok(());
         }
-        let Some(is_valid) = self.judge(at, from, (round, is_fresh), block, out) else {
+        let Some(is_valid) = self.judge(at, from, proposed, block, out) else {
             return Ok(());
         };
         let verdict = BlockVerdict {
@@ -231,16 +236,21 @@ impl Replica {
         &mut self,
         at: &Now<'_, V>,
         from: Peer,
-        (round, is_fresh): (u32, bool),
+        proposed: &Proposed,
         block: &Arc<Block>,
         out: &mut Vec<Output>,
     ) -> Option<bool> {
-        let id = block.header.id();
-        let is_timely = block.header.is_timely(at.time) || !is_fresh;
+        let (id, round) = (proposed.block, proposed.round);
+        let is_free = match proposed.valid_round {
+            None => block.header.is_timely(at.time) && self.may_record(&id),
+            Some(valid) => {
+                self.may_record(&id) || self.engine.has_quorum(VoteKind::Prevote, valid, id)
+            }
+        };
         if let Some(body) = self.bodies.remove(&id) {
             let round = body.round.max(round);
             let found = match body.found {
-                Found::Untimely(parts) if is_timely => {
+                Found::Held(parts) if is_free => {
                     self.record_block(&parts.0, out);
                     Found::Good(parts)
                 }
@@ -254,11 +264,11 @@ impl Replica {
         let found = match self.execute(at, block) {
             Ok((verified, executed)) => {
                 let parts = Box::new((Arc::clone(block), verified, executed));
-                if is_timely {
+                if is_free {
                     self.record_block(block, out);
                     Found::Good(parts)
                 } else {
-                    Found::Untimely(parts)
+                    Found::Held(parts)
                 }
             }
             Err(Wrong::Changed) => {
@@ -276,8 +286,14 @@ impl Replica {
         Some(is_good)
     }
 
-    fn record_block(&self, block: &Arc<Block>, out: &mut Vec<Output>) {
-        if self.signs {
+    /// Whether a block is in the log, or may go there before a quorum has voted for it.
+    fn may_record(&self, id: &Hash) -> bool {
+        self.recorded.contains(id) || self.recorded.len() < RECORDED_BLOCKS_MAX
+    }
+
+    /// Puts a block into the log, once: it may have made room for others and come again.
+    fn record_block(&mut self, block: &Arc<Block>, out: &mut Vec<Output>) {
+        if self.signs && self.recorded.insert(block.header.id()) {
             out.push(Output::Record(Record::Block(Arc::clone(block))));
         }
     }
@@ -294,30 +310,29 @@ impl Replica {
         if !kinds.iter().any(|kind| self.engine.has_quorum(*kind, round, block)) {
             return Ok(());
         }
-        if matches!(self.bodies.get(&block), Some(Body { found: Found::Untimely(_), .. })) {
-            // More than a third of honest clocks find it timely; only ours said otherwise.
-            self.take_untimely(at, round, block, out)?;
+        if matches!(self.bodies.get(&block), Some(Body { found: Found::Held(_), .. })) {
+            // So many honest ones voted for it that only this node's clock, or its log, is otherwise.
+            self.take_held(at, round, block, out)?;
         }
         if self.stage == Stage::Deciding && self.engine.proposal(round, block).is_none() {
             let is_same =
                 self.missing.as_ref().is_some_and(|m| (m.round, m.block) == (round, block));
             if !is_same {
-                let ask_at = at.time.plus_ms(MISSING_MS_MIN);
-                self.missing = Some(Missing { round, block, ask_at });
+                let (ask_at, wait_ms) = (at.time.plus_ms(MISSING_MS_MIN), 2 * MISSING_MS_MIN);
+                self.missing = Some(Missing { round, block, ask_at, wait_ms });
             }
         }
         Ok(())
     }
 
-    fn take_untimely<V: StateView>(
+    fn take_held<V: StateView>(
         &mut self,
         at: &Now<'_, V>,
         round: u32,
         id: Hash,
         out: &mut Vec<Output>,
     ) -> Result<(), Halt> {
-        let Some(Body { found: Found::Untimely(parts), round: first }) = self.bodies.remove(&id)
-        else {
+        let Some(Body { found: Found::Held(parts), round: first }) = self.bodies.remove(&id) else {
             return Ok(());
         };
         self.record_block(&parts.0, out);
@@ -343,7 +358,8 @@ impl Replica {
         if self.engine.proposal(round, block).is_some() {
             self.missing = None;
         } else if now >= missing.ask_at {
-            missing.ask_at = now.plus_ms(MISSING_MS_MIN);
+            missing.ask_at = now.plus_ms(missing.wait_ms);
+            missing.wait_ms = (2 * missing.wait_ms).min(MISSING_MS_MAX);
             let message = Message::WantProposal { height, round, block };
             let peers = self.peers.next_ones(1).into_iter();
             out.extend(peers.map(|peer| Output::Send(peer, message.clone())));
@@ -406,8 +422,12 @@ impl Replica {
         if at.time < self.propose_at(round) {
             return Ok(());
         }
+        // One that was built for an earlier round is as good as ever, and others may have it.
         let block = match self.own {
-            Some((own, block)) if own == round && self.bodies.contains_key(&block) => block,
+            Some((_, block)) if self.bodies.contains_key(&block) => {
+                self.own = Some((round, block));
+                block
+            }
             _ => match self.build(at, round, out) {
                 Some(block) => block,
                 None => return Ok(()),

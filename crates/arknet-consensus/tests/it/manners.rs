@@ -8,6 +8,7 @@ use arknet_chain::{
 };
 use arknet_consensus::{
     Decided, Input, Message, Misdeed, Output, Proposal, Record, Refused, Replica, Status, Tip,
+    limits::RECORDED_BLOCKS_MAX,
 };
 use arknet_types::NetworkId;
 
@@ -131,6 +132,87 @@ fn a_block_that_came_too_early_is_taken_when_a_quorum_has() {
         house.hear(*n, vote(*n, VoteKind::Precommit, (1, 0), id));
     }
     assert_eq!(house.commits.len(), 1);
+}
+
+fn blocks_recorded(out: &[Output]) -> usize {
+    let is_block = |output: &&Output| matches!(output, Output::Record(Record::Block(_)));
+    out.iter().filter(is_block).count()
+}
+
+#[test]
+fn a_proposer_whose_round_failed_proposes_the_same_block_again() {
+    let n = proposer(0);
+    let again = (1..).find(|round| proposer(*round) == n).unwrap();
+    let (mut house, mut out) = House::new(Some(n), 4);
+    out.extend(house.submit(transfer(7, 0)));
+    let proposed = |out: &[Output]| -> Vec<(u32, Hash)> {
+        let proposal = |output: &Output| match output {
+            Output::Broadcast(Message::Proposal(Proposal { proposed, .. })) => {
+                Some((proposed.proposed.round, proposed.proposed.block))
+            }
+            _ => None,
+        };
+        out.iter().filter_map(proposal).collect()
+    };
+    let [(0, id)] = proposed(&out)[..] else { panic!("{out:?}") };
+    // What comes meanwhile waits for the next block.
+    out.extend(house.submit(transfer(7, 1)));
+    house.now = house.now.plus_ms(700);
+    for other in (1..=4).filter(|other| *other != n) {
+        out.extend(house.hear(other, vote(other, VoteKind::Prevote, (1, again), id)));
+    }
+    assert_eq!(proposed(&out), [(0, id), (again, id)]);
+    assert_eq!(blocks_recorded(&out), 1);
+}
+
+/// However long no block is committed: what a node records of blocks is bounded, it goes on from
+/// round to round, and takes a block that a quorum voted for.
+#[test]
+fn blocks_that_are_too_many_are_neither_recorded_nor_voted_for_unless_a_quorum_did() {
+    let (mut house, mut out) = House::new(Some(listener()), 4);
+    let others: Vec<u8> = (1..=4).filter(|n| *n != listener()).collect();
+    let mut votes = Vec::new();
+    // Two take it to a round, and vote there for something else.
+    let enter = |house: &mut House, round: u32| -> Vec<Output> {
+        house.now = house.now.plus_ms(1);
+        let prevote = |n: &u8| vote(*n, VoteKind::Prevote, (1, round), Hash([9; 32]));
+        let out = others[..2].iter().flat_map(|n| house.hear(*n, prevote(n))).collect();
+        assert_eq!(house.replica.round(), round);
+        out
+    };
+    let most = u32::try_from(RECORDED_BLOCKS_MAX).unwrap();
+    let last = (3 * most..).find(|round| proposer(*round) != listener()).unwrap();
+    for round in 0..last {
+        out.extend(enter(&mut house, round));
+        let n = proposer(round);
+        if n == listener() {
+            continue;
+        }
+        let block = first_block(&house, n);
+        let id = block.header.id();
+        let said = house.hear(n, proposal(n, (1, round), block));
+        votes.push(voted(&said).expect("it votes in each round") == Some(id));
+        assert!(misdeeds(&said).is_empty());
+        out.extend(said);
+    }
+    assert_eq!(blocks_recorded(&out), RECORDED_BLOCKS_MAX);
+    // Its own block is one of them.
+    assert_eq!(votes.iter().filter(|is_for| **is_for).count(), RECORDED_BLOCKS_MAX - 1);
+    assert!(votes[..RECORDED_BLOCKS_MAX - 1].iter().all(|is_for| *is_for));
+    let block = first_block(&house, proposer(last));
+    let id = block.header.id();
+    let mut out = Vec::new();
+    for kind in [VoteKind::Prevote, VoteKind::Precommit] {
+        for n in &others {
+            out.extend(house.hear(*n, vote(*n, kind, (1, last), id)));
+        }
+        if kind == VoteKind::Prevote {
+            out.extend(house.hear(2, proposal(proposer(last), (1, last), block.clone())));
+        }
+    }
+    assert_eq!(blocks_recorded(&out), 1);
+    assert_eq!(house.commits.len(), 1);
+    assert_eq!(house.commits[0].certificate.block, id);
 }
 
 #[test]
