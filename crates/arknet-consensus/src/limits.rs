@@ -17,7 +17,7 @@ pub const PEERS_MAX: usize = 512;
 pub const EARLY_MESSAGES_PER_PEER_MAX: usize = 512;
 /// Certificates among them: each may name every validator, and checking it takes milliseconds.
 pub const EARLY_CERTIFICATES_PER_PEER_MAX: usize = 2;
-/// Proposals among them.
+/// Proposals among them, each signed by a validator; more of a peer are not even looked at.
 pub const EARLY_PROPOSALS_PER_PEER_MAX: usize = 1;
 /// Proposals of all peers that wait for their height.
 pub const EARLY_PROPOSALS_MAX: usize = 8;

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, VecDeque};
 use arknet_types::Timestamp;
 
 use crate::{
-    Message, Peer,
+    Message, Peer, Proposal,
     limits::{
         ANSWER_MS_MIN, EARLY_CERTIFICATES_PER_PEER_MAX, EARLY_MESSAGES_PER_PEER_MAX,
         EARLY_PROPOSALS_MAX, EARLY_PROPOSALS_PER_PEER_MAX, PEERS_MAX,
@@ -35,6 +35,8 @@ struct Known {
     next_status: Timestamp,
     early: VecDeque<Message>,
     early_proposals: usize,
+    /// Proposals that were looked at for the next height, kept or not.
+    early_looked_at: usize,
     early_certificates: usize,
     /// It can be spoken to, and it will be said when it cannot any more.
     is_joined: bool,
@@ -149,16 +151,26 @@ impl Peers {
         waiting.map(|known| known.next_blocks).min()
     }
 
-    /// Keeps what is for the next height. What is too much is dropped: it will be said again.
-    pub(crate) fn keep_early(&mut self, peer: &Peer, message: Message) {
+    /// Keeps what is for the next height, a proposal only where it `holds`, which is looked at no more
+    /// often than one may be kept. What is too much is dropped: it will be said again.
+    pub(crate) fn keep_early(
+        &mut self,
+        peer: &Peer,
+        message: Message,
+        holds: impl FnOnce(&Proposal) -> bool,
+    ) {
         let Some(known) = self.known.get_mut(peer) else { return };
         if known.early.len() >= EARLY_MESSAGES_PER_PEER_MAX {
             return;
         }
-        if matches!(message, Message::Proposal(_)) {
-            if known.early_proposals >= EARLY_PROPOSALS_PER_PEER_MAX
+        if let Message::Proposal(proposal) = &message {
+            if known.early_looked_at >= EARLY_PROPOSALS_PER_PEER_MAX
                 || self.early_proposals >= EARLY_PROPOSALS_MAX
             {
+                return;
+            }
+            known.early_looked_at += 1;
+            if !holds(proposal) {
                 return;
             }
             known.early_proposals += 1;
@@ -179,6 +191,7 @@ impl Peers {
         let mut all = Vec::new();
         for (peer, known) in &mut self.known {
             (known.early_proposals, known.early_certificates) = (0, 0);
+            known.early_looked_at = 0;
             all.extend(known.early.drain(..).map(|message| (*peer, message)));
         }
         all.sort_by_key(|(_, message)| !matches!(message, Message::Proposal(_)));

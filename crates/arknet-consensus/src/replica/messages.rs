@@ -5,8 +5,9 @@ use arknet_types::{Domain, Timestamp};
 
 use super::{Now, Replica, Stage, misbehaved};
 use crate::{
-    Halt, Message, Misdeed, Output, Peer, Polka, RoundCertificate, Source, Status,
-    context::engine_vote, convert,
+    Halt, Message, Misdeed, Output, Peer, Polka, Proposal, RoundCertificate, Source, Status,
+    context::{Voters, engine_vote},
+    convert,
 };
 
 use arc_malachitebft_core_consensus::Input as EngineInput;
@@ -47,7 +48,9 @@ impl Replica {
         let is_now = height == self.height() && self.stage == Stage::Deciding;
         if !is_now {
             if height <= self.height().saturating_add(1) {
-                self.peers.keep_early(&from, message);
+                let voters = &self.voters;
+                let holds = |proposal: &Proposal| is_of_validator(proposal, voters);
+                self.peers.keep_early(&from, message, holds);
             }
             return Ok(());
         }
@@ -228,4 +231,17 @@ impl Replica {
         }
         Ok(())
     }
+}
+
+/// Whether a validator, as far as they are known before the height begins, signed a proposal of this
+/// block. Whose turn it is depends on blocks that are not there yet. What a new validator proposes is
+/// asked for when a quorum has voted for it.
+fn is_of_validator(proposal: &Proposal, voters: &Voters) -> bool {
+    let Proposal { proposed: signed, block } = proposal;
+    let proposed = &signed.proposed;
+    voters.set().find(&proposed.validator).is_some_and(|validator| {
+        (block.header.height, block.header.id()) == (proposed.height, proposed.block)
+            && Claim::new(validator.key, Domain::CONSENSUS_PROPOSAL, proposed, signed.signature)
+                .holds()
+    })
 }

@@ -216,6 +216,33 @@ fn blocks_that_are_too_many_are_neither_recorded_nor_voted_for_unless_a_quorum_d
 }
 
 #[test]
+fn what_nobody_signed_takes_no_place_of_proposals_that_came_early() {
+    let (mut ahead, _) = House::new(Some(1), 1);
+    ahead.wait(2_500);
+    let block = |height: usize| Block::clone(&ahead.commits[height - 1].block);
+    let (mut house, _) = House::new(None, 1);
+    house.now = ahead.now;
+    for n in 2..=9 {
+        let Message::Proposal(mut forged) = proposal(1, (2, 0), block(2)) else { unreachable!() };
+        forged.proposed.signature.0[3] ^= 1;
+        house.hear(n, Message::Proposal(forged));
+        // Nor what somebody signed who is no validator.
+        house.hear(n, proposal(n, (2, 0), block(2)));
+    }
+    house.hear(1, proposal(1, (2, 0), block(2)));
+    for height in 1..=2 {
+        let id = block(height).header.id();
+        let at = (height as u64, 0);
+        if height == 1 {
+            house.hear(1, proposal(1, at, block(1)));
+        }
+        house.hear(1, vote(1, VoteKind::Precommit, at, id));
+        house.wait(0);
+        assert_eq!(house.commits.len(), height);
+    }
+}
+
+#[test]
 fn strangers_foreigners_and_forgers_are_told_apart() {
     let (mut house, _) = House::new(Some(listener()), 4);
     let block = first_block(&house, proposer(0));
