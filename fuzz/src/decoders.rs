@@ -4,8 +4,8 @@ use std::fmt::Debug;
 
 use arknet_engine::gguf::GgufInfo;
 use arknet_types::{
-    Delegation, FrameHeader, InferRequest, KeyPair, NetworkId, Offer, PublicKey, Refusal, Reply,
-    Request, SeedFile, Timestamp, decode, encode, limits::REQUEST_FRAME_BYTES_MAX,
+    Delegation, FrameHeader, FreeUse, InferRequest, KeyPair, NetworkId, Offer, PublicKey, Refusal,
+    Reply, Request, SeedFile, Timestamp, decode, encode, limits::REQUEST_FRAME_BYTES_MAX,
 };
 use borsh::{BorshDeserialize, BorshSerialize};
 
@@ -85,6 +85,7 @@ fn wire() -> anyhow::Result<Vec<Decoder>> {
         with("Refusal", corpus::bytes("refusal.json", "bytes")?, canonical::<Refusal>),
         with("Reply", corpus::bytes("reply.json", "bytes")?, canonical::<Reply>),
         with("Request", corpus::bytes("request.json", "bytes")?, canonical::<Request>),
+        with("FreeUse", corpus::bytes("free_use.json", "bytes")?, canonical::<FreeUse>),
         with("SeedFile", corpus::accepted("seeds.json")?, seed_file),
         with("GGUF", gguf, |bytes| GgufInfo::parse(bytes, bytes.len() as u64).is_ok()),
     ])

@@ -10,6 +10,7 @@ mod chat;
 mod codec;
 mod delegation;
 mod endpoint;
+mod free_use;
 mod hosts;
 mod identity;
 mod infer;
@@ -34,6 +35,7 @@ pub use codec::{
 };
 pub use delegation::{Delegation, DelegationBody, DelegationError};
 pub use endpoint::{Endpoint, EndpointError, Reach};
+pub use free_use::{FreeUse, FreeUseError};
 pub use hosts::Hosts;
 pub use identity::{Address, Domain, KeyError, KeyPair, PublicKey, Signature};
 pub use infer::{FinishReason, Format, InferRequest, Input, LogitBias, Profile, Sampling, Usage};

@@ -80,6 +80,10 @@ pub const SESSIONS_MAX: usize = 65_536;
 pub const SESSIONS_PER_PEER_MAX: usize = 1024;
 /// Nonces behind the newest one that are still told apart.
 pub const NONCE_WINDOW: u64 = 4096;
+/// Bytes of what shows that a wallet took a free job.
+pub const FREE_USE_BYTES_MAX: usize = 574;
+/// How long it counts, from when its request was signed. What counted is told apart for as long.
+pub const FREE_USE_AGE_MS_MAX: u64 = 120_000;
 /// Seeds in one `seeds.json`.
 pub const SEEDS_MAX: usize = 256;
 /// A serving peer says at least this often that it is still at work.

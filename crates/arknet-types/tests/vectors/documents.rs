@@ -1,18 +1,21 @@
 //! The content of each vector file, made by the code.
 
-use arknet_types::{Delegation, Domain, FrameHeader, KeyPair, Offer, SeedFile, encode, frame};
+use arknet_types::{
+    Delegation, Domain, FrameHeader, FreeUse, KeyPair, Offer, SeedFile, encode, frame,
+};
 use serde_json::{Value, json};
 
 use crate::{json, limits, registry, rejects, samples};
 
 /// Every file by name.
-pub(crate) fn all() -> [(&'static str, Value); 11] {
+pub(crate) fn all() -> [(&'static str, Value); 12] {
     [
         ("identity.json", identity()),
         ("delegation.json", delegation()),
         ("offer.json", offer()),
         ("infer.json", infer()),
         ("request.json", request()),
+        ("free_use.json", free_use()),
         ("reply.json", reply()),
         ("refusal.json", refusal()),
         ("frames.json", frames()),
@@ -126,6 +129,29 @@ fn request() -> Value {
         "cases": cases.collect::<Vec<_>>(),
         "rejected": rejects::requests(),
         "not_signed": rejects::requests_not_signed(),
+    })
+}
+
+fn free_use() -> Value {
+    let infers = samples::infers().into_iter();
+    // The last delegation lives for ever, which none may.
+    let delegations = samples::delegations().into_iter().take(2);
+    let cases = delegations.zip(infers).map(|((name, body), (_, infer))| {
+        let delegation = Delegation::sign(body, &samples::wallet());
+        let free_use = FreeUse::of(&samples::request(&delegation, infer));
+        json!({
+            "name": name,
+            "bytes": hex::encode(encode(&free_use)),
+            "id": hex::encode(free_use.id()),
+            "wallet": free_use.wallet(),
+        })
+    });
+    json!({
+        "what": "FreeUse: spec/wire.md, Free jobs",
+        "network": samples::network(),
+        "now": samples::NOW.0.to_string(),
+        "cases": cases.collect::<Vec<_>>(),
+        "rejected": rejects::free_uses(),
     })
 }
 

@@ -20,6 +20,8 @@ fn all() -> Vec<(&'static str, u64)> {
         FILE_GROUP_BYTES
         FILE_PIECE_BYTES_MAX
         FORMAT_BYTES_MAX
+        FREE_USE_AGE_MS_MAX
+        FREE_USE_BYTES_MAX
         INPUT_BYTES_MAX
         LOGIT_BIASES_MAX
         LOGPROBS_PER_REPLY_MAX

@@ -13,8 +13,8 @@ mod rejects;
 mod samples;
 
 use arknet_types::{
-    Delegation, Domain, InferRequest, KeyPair, Offer, PublicKey, Refusal, Reply, Request, decode,
-    encode,
+    Delegation, Domain, FreeUse, InferRequest, KeyPair, Offer, PublicKey, Refusal, Reply, Request,
+    decode, encode,
 };
 use borsh::{BorshDeserialize, BorshSerialize};
 use serde_json::Value;
@@ -68,6 +68,11 @@ fn signed_structures_read_as_their_fields_say() {
         assert_eq!(json::request(&request.body), case["body"]);
         assert!(request.is_signed());
         assert_eq!(signer(&case).sign(Domain::REQUEST, &request.body), request.signature);
+    }
+    for (free_use, case) in cases::<FreeUse>("free_use.json") {
+        assert_eq!(free_use.check(&samples::network(), samples::NOW), Ok(()));
+        assert_eq!(free_use.id()[..], bytes(&case["id"]));
+        assert_eq!(free_use.wallet().to_string(), case["wallet"]);
     }
 }
 

@@ -1,12 +1,13 @@
 //! Bytes that must be refused, and why. Each is a good value with one thing wrong.
 
 use arknet_types::{
-    Chat, Delegation, InferRequest, Input, KeyError, KeyPair, LogitBias, Offer, PublicKey, Refusal,
-    Reply, Request, SeedFile, Timestamp, decode, encode,
+    Chat, Delegation, FreeUse, FreeUseError, InferRequest, Input, KeyError, KeyPair, LogitBias,
+    Offer, PublicKey, Refusal, Reply, Request, SeedFile, Timestamp, decode, encode,
     limits::{
         ADDRESS_BYTES_MAX, ADDRESSES_PER_OFFER_MAX, CLOCK_SKEW_MS_MAX, DELEGATION_LIFETIME_MS_MAX,
-        LOGIT_BIASES_MAX, MESSAGES_MAX, MODELS_PER_OFFER_MAX, OFFER_LIFETIME_MS_MAX,
-        REFUSAL_DETAIL_BYTES_MAX, SEEDS_MAX, STOP_BYTES_MAX, STOPS_MAX, VALUES_PER_REPLY_MAX,
+        FREE_USE_AGE_MS_MAX, LOGIT_BIASES_MAX, MESSAGES_MAX, MODELS_PER_OFFER_MAX,
+        OFFER_LIFETIME_MS_MAX, REFUSAL_DETAIL_BYTES_MAX, SEEDS_MAX, STOP_BYTES_MAX, STOPS_MAX,
+        VALUES_PER_REPLY_MAX,
     },
 };
 use borsh::BorshDeserialize;
@@ -306,6 +307,48 @@ pub(crate) fn requests_not_signed() -> Vec<Value> {
         json!({ "reason": reason, "bytes": hex::encode(encode(&request)) })
     };
     changes.map(check).to_vec()
+}
+
+/// `result` is what is wrong: `network`, `expired`, `future_dated`, `delegation` or `signature`.
+pub(crate) fn free_uses() -> Vec<Value> {
+    let age = FREE_USE_AGE_MS_MAX;
+    let signed = |change: fn(&mut arknet_types::RequestBody), later: u64| {
+        let mut free_use = FreeUse::of(&signed_request());
+        free_use.body.sent_at = samples::NOW.plus_ms(later);
+        change(&mut free_use.body);
+        free_use.signature = samples::session().sign(arknet_types::Domain::REQUEST, &free_use.body);
+        free_use
+    };
+    let mut old = signed(|_| {}, 0);
+    old.body.sent_at = Timestamp(samples::NOW.0 - age - 1);
+    let mut forged = signed(|_| {}, 0);
+    forged.body.nonce += 1;
+    let mut stolen = signed(|_| {}, 0);
+    stolen.delegation.body.wallet = samples::peer().public();
+    stolen.body.delegation_digest = stolen.delegation.digest();
+    stolen.signature = samples::session().sign(arknet_types::Domain::REQUEST, &stolen.body);
+    let other = |body: &mut arknet_types::RequestBody| {
+        body.network = arknet_types::NetworkId::new("other").unwrap();
+    };
+    let future = CLOCK_SKEW_MS_MAX + 1;
+    let cases = [
+        ("another network", "network", FreeUseError::Network, signed(other, 0)),
+        ("too old", "expired", FreeUseError::Expired, old),
+        ("of the future", "future_dated", FreeUseError::FutureDated, signed(|_| {}, future)),
+        ("asked before its session", "delegation", FreeUseError::Delegation, {
+            let mut early = signed(|_| {}, 0);
+            early.delegation.body.issued_at = samples::NOW.plus_ms(CLOCK_SKEW_MS_MAX + 1);
+            early
+        }),
+        ("another nonce", "signature", FreeUseError::Signature, forged),
+        ("a wallet that did not sign", "signature", FreeUseError::Signature, stolen),
+    ];
+    let check = |(reason, result, error, free_use): (&str, &str, FreeUseError, FreeUse)| {
+        let checked = free_use.check(&samples::network(), samples::NOW);
+        assert_eq!(checked, Err(error), "{reason}");
+        json!({ "reason": reason, "result": result, "bytes": hex::encode(encode(&free_use)) })
+    };
+    cases.map(check).to_vec()
 }
 
 pub(crate) fn replies() -> Vec<Value> {
