@@ -10,9 +10,10 @@ mod session;
 
 use std::collections::BTreeMap;
 
+use arknet_chain::FreeQuota;
 use arknet_types::{
-    Address, Atoms, InferRequest, Input, ModelName, NetworkId, PublicKey, Refusal, RefusalCode,
-    Request, Timestamp, Usage,
+    Address, Atoms, FreeUse, InferRequest, Input, ModelName, NetworkId, PublicKey, Refusal,
+    RefusalCode, Request, Timestamp, Usage,
     limits::{CLOCK_SKEW_MS_MAX, SESSIONS_MAX, SESSIONS_PER_PEER_MAX},
 };
 
@@ -20,6 +21,7 @@ pub use check::CheckedRequest;
 use session::Session;
 
 use crate::{
+    free_jobs::{FreeJobs, Taken},
     grants::{GRANTS_MAX, Grant, Grants},
     knocks::Knocks,
     meter::{DayUse, GrantMeter},
@@ -141,6 +143,16 @@ pub struct Admitted {
     reserved: Atoms,
     /// Tokens held at the meter of its grant, where it has one.
     held: Option<u64>,
+    /// The free job it is, until it has begun.
+    taken: Option<Taken>,
+}
+
+impl Admitted {
+    /// The work has begun. Returns what others are to hear of it, where it is a free job: from now on
+    /// that is not given back.
+    pub fn begin(&mut self) -> Option<FreeUse> {
+        self.taken.take().map(|taken| taken.free_use)
+    }
 }
 
 /// The model asked for, as it is served here.
@@ -178,6 +190,7 @@ pub struct Admission {
     grants: Grants,
     meters: BTreeMap<PublicKey, GrantMeter>,
     knocks: Knocks,
+    free_jobs: FreeJobs,
     running: BTreeMap<u64, Running>,
     admitted: u64,
     sessions: BTreeMap<PublicKey, Session>,
@@ -196,6 +209,7 @@ impl Admission {
     pub fn new(policy: Policy) -> Self {
         Self {
             swept_at: policy.started_at,
+            free_jobs: FreeJobs::new(policy.started_at),
             forgotten_until: Timestamp(0),
             policy,
             grants: Grants::new(),
@@ -253,25 +267,13 @@ impl Admission {
         self.check_still_fresh(&request, now)?;
         let tokens = tokens(usage_max);
         self.check_limits(&from, tokens, now)?;
+        let free_use = self.free_use(&from, &request, is_file);
+        if let Some(free_use) = &free_use {
+            self.free_jobs.check(&free_use.wallet(), now)?;
+        }
         let reserved = self.reserve(&request, price, usage_max)?;
+        self.session(&request, from)?.begin(&request, reserved)?;
         let delegation = &request.delegation.body;
-        let session = self.session(&request, from)?;
-        let committed = session.spent.checked_add(session.reserved);
-        let total = committed.and_then(|c| c.checked_add(reserved));
-        if total.is_none_or(|total| total > delegation.spending_cap) {
-            return Err(refuse(
-                RefusalCode::CapExceeded,
-                "the session may not spend that much more",
-            ));
-        }
-        if !session.take_nonce(request.body.nonce) {
-            return Err(refuse(RefusalCode::Replayed, "this request was seen before"));
-        }
-        session.last_sent_at = session.last_sent_at.max(request.body.sent_at);
-        // A wallet may sign several delegations for one session: the money counts until the last ends.
-        session.expires_at = session.expires_at.max(delegation.expires_at);
-        session.reserved = session.reserved.checked_add(reserved).expect("below the cap");
-        session.running += 1;
         if self.verified.len() < VERIFIED_MAX {
             self.verified.insert(delegation_digest, delegation.expires_at);
         }
@@ -290,8 +292,43 @@ impl Admission {
             session: delegation.session,
             reserved,
             held,
+            taken: free_use.map(|free_use| self.free_jobs.take(free_use, now)),
             infer: request.infer,
         })
+    }
+
+    /// What this request takes of its wallet's free quota: one, where the bootstrap period lasts and
+    /// the peer asks by no grant. Files are no jobs.
+    fn free_use(&self, from: &PublicKey, request: &Request, is_file: bool) -> Option<FreeUse> {
+        let is_free = self.free_jobs.is_on() && !is_file && self.grants.get(from).is_none();
+        is_free.then(|| FreeUse::of(request))
+    }
+
+    /// Says whether the bootstrap period of the ledger lasts, in which each wallet has so many free
+    /// jobs in an hour and in a day. Without a ledger it does not.
+    pub const fn set_bootstrap(&mut self, lasts: bool) {
+        self.free_jobs.set_on(lasts);
+    }
+
+    /// Whether what this peer tells of free jobs is to be looked at. Say so before its signatures are.
+    pub fn may_hear(&mut self, from: &PublicKey, now: Timestamp) -> bool {
+        self.free_jobs.may_hear(from, now)
+    }
+
+    /// Counts a free job that another node served, once it was checked ([`FreeUse::check`]). False
+    /// where it makes no difference here, and need not be passed on.
+    pub fn hear(&mut self, free_use: &FreeUse, now: Timestamp) -> bool {
+        self.free_jobs.hear(free_use, now)
+    }
+
+    /// What each wallet has taken of its free quota, to be stored.
+    pub fn free_quotas(&self, now: Timestamp) -> impl Iterator<Item = (Address, FreeQuota)> {
+        self.free_jobs.quotas(now)
+    }
+
+    /// Goes on with what a wallet had taken when an earlier life of this node ended.
+    pub fn resume_free_quota(&mut self, wallet: Address, quota: FreeQuota) {
+        self.free_jobs.resume(wallet, quota);
     }
 
     /// Whether this peer has a right to this, however much it has used of it.
@@ -431,6 +468,9 @@ impl Admission {
         if let (Some(held), Some(meter)) = (admitted.held, self.meters.get_mut(&admitted.from)) {
             meter.end(held, tokens(usage), now);
         }
+        if let Some(taken) = &admitted.taken {
+            self.free_jobs.give_back(taken);
+        }
         // Never more than was reserved: the requester agreed to no more.
         let cost = admitted.price.of(usage).min(admitted.reserved);
         let session = self.sessions.get_mut(&admitted.session);
@@ -498,6 +538,8 @@ impl Admission {
     }
 }
 
+#[cfg(test)]
+mod free_tests;
 #[cfg(test)]
 mod grant_tests;
 #[cfg(test)]

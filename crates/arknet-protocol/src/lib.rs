@@ -25,6 +25,7 @@ mod answer;
 pub mod audit;
 mod backoff;
 mod fetch;
+mod free_jobs;
 pub mod grants;
 mod horizon;
 mod keys;

@@ -1,4 +1,4 @@
-//! Bounds of the peer book and of the search for peers.
+//! Bounds of the peer book, of the search for peers, and of what is known of free jobs.
 
 /// Peers that one source may have in the peer book, approved ones beyond them. No source can take
 /// the room of another, so a flood by multicast leaves tunnels and connections alone.
@@ -23,3 +23,11 @@ pub const PROBES_AT_ONCE_MAX: usize = 16;
 pub const PROBE_BACKOFF_MS: (u64, u64) = (5_000, 300_000);
 /// Milliseconds until an address with a node is tried again, to see that it is still there.
 pub const PROBE_REFRESH_MS: u64 = 300_000;
+/// Wallets whose free jobs of a day are counted.
+pub const FREE_WALLETS_MAX: usize = 65_536;
+/// As many of them others may fill: a wallet that asks here finds room whatever is told.
+pub const FREE_WALLETS_HEARD_MAX: usize = FREE_WALLETS_MAX / 2;
+/// Free jobs that one peer may tell of in a minute.
+pub const FREE_USES_PER_PEER_AND_MINUTE_MAX: u32 = 3_000;
+/// Free jobs that all peers may tell of in a minute: two signatures each.
+pub const FREE_USES_PER_MINUTE_MAX: u32 = 12_000;

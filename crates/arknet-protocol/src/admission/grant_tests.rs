@@ -10,21 +10,21 @@ use proptest::prelude::*;
 use super::*;
 use crate::{Permissions, SharedModels};
 
-const START: Timestamp = Timestamp(1_700_000_000_000);
+pub(super) const START: Timestamp = Timestamp(1_700_000_000_000);
 const MINUTE_MS: u64 = 60_000;
 const DAY_MS: u64 = 24 * 3_600_000;
 const PEERS: u8 = 3;
 const MODELS: [&str; 3] = ["a", "b", "c"];
 
-fn peer(n: u8) -> PublicKey {
+pub(super) fn peer(n: u8) -> PublicKey {
     PublicKey([n; 32])
 }
 
-fn model(n: usize) -> ModelName {
+pub(super) fn model(n: usize) -> ModelName {
     ModelName::new(MODELS[n]).unwrap()
 }
 
-fn gate(who: Who) -> Admission {
+pub(super) fn gate(who: Who) -> Admission {
     Admission::new(Policy {
         network: NetworkId::new("test").unwrap(),
         me: peer(200),
@@ -34,7 +34,7 @@ fn gate(who: Who) -> Admission {
     })
 }
 
-fn permissions() -> Permissions {
+pub(super) fn permissions() -> Permissions {
     Permissions {
         can_request_inference: true,
         can_pull_models: false,
@@ -47,7 +47,7 @@ fn permissions() -> Permissions {
     }
 }
 
-fn grant(n: u8, permissions: Permissions) -> Grant {
+pub(super) fn grant(n: u8, permissions: Permissions) -> Grant {
     Grant {
         node_id: NodeId::new(format!("peer-{n}")).unwrap(),
         key: peer(n),
@@ -57,7 +57,7 @@ fn grant(n: u8, permissions: Permissions) -> Grant {
     }
 }
 
-fn grants(list: impl IntoIterator<Item = Grant>) -> Grants {
+pub(super) fn grants(list: impl IntoIterator<Item = Grant>) -> Grants {
     let mut grants = Grants::new();
     for grant in list {
         grants.insert(grant).unwrap();
@@ -66,7 +66,13 @@ fn grants(list: impl IntoIterator<Item = Grant>) -> Grants {
 }
 
 /// A request whose signatures nobody looks at any more; each peer has a session of its own.
-fn request(from: u8, input: Input, name: ModelName, nonce: u64, now: Timestamp) -> CheckedRequest {
+pub(super) fn request(
+    from: u8,
+    input: Input,
+    name: ModelName,
+    nonce: u64,
+    now: Timestamp,
+) -> CheckedRequest {
     let network = NetworkId::new("test").unwrap();
     let signature = Signature([0; 64]);
     let delegation = Delegation {

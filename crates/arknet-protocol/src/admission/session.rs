@@ -1,6 +1,10 @@
 //! What is remembered of one session: the newest nonces, and money.
 
-use arknet_types::{Atoms, PublicKey, Timestamp, limits::NONCE_WINDOW};
+use arknet_types::{
+    Atoms, PublicKey, Refusal, RefusalCode, Request, Timestamp, limits::NONCE_WINDOW,
+};
+
+use super::refuse;
 
 const WINDOW_WORDS: usize = (NONCE_WINDOW / 64) as usize;
 
@@ -32,6 +36,26 @@ impl Session {
             reserved: Atoms::ZERO,
             running: 0,
         }
+    }
+
+    /// One more request of it begins, which may cost so much; or it may not, and nothing changes.
+    pub(super) fn begin(&mut self, request: &Request, reserved: Atoms) -> Result<(), Refusal> {
+        let delegation = &request.delegation.body;
+        let committed = self.spent.checked_add(self.reserved);
+        let total = committed.and_then(|c| c.checked_add(reserved));
+        if total.is_none_or(|total| total > delegation.spending_cap) {
+            let words = "the session may not spend that much more";
+            return Err(refuse(RefusalCode::CapExceeded, words));
+        }
+        if !self.take_nonce(request.body.nonce) {
+            return Err(refuse(RefusalCode::Replayed, "this request was seen before"));
+        }
+        self.last_sent_at = self.last_sent_at.max(request.body.sent_at);
+        // A wallet may sign several delegations for one session: the money counts until the last ends.
+        self.expires_at = self.expires_at.max(delegation.expires_at);
+        self.reserved = self.reserved.checked_add(reserved).expect("below the cap");
+        self.running += 1;
+        Ok(())
     }
 
     /// Marks a nonce as seen. False when it was, or lies too far back to tell.
