@@ -2,7 +2,8 @@
 //!
 //! Each node that follows the chain opens one stream to each connected peer that does too, and says
 //! there what it has to say, message after message; what the peer says comes on the stream that the
-//! peer opened. Transactions are spread by gossip, and passed on once somebody has judged them.
+//! peer opened. Transactions and free jobs are spread by gossip, and passed on once somebody has
+//! judged them.
 //!
 //! Nothing here knows what a message means, and no message waits for a slow peer: what does not fit
 //! into its queue is lost.
@@ -27,6 +28,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     addresses,
+    gossip::Topic,
     limits::{
         CHAIN_BARRED, CHAIN_BARRED_MAX, CHAIN_EVENTS_MAX, CHAIN_PLACES_PER_STREAM_MAX,
         CHAIN_QUEUE_BYTES_MAX, CHAIN_QUEUE_MAX, CHAIN_SHORT_BYTES, CHAIN_SILENCE, CHAIN_TIMEOUT,
@@ -48,14 +50,25 @@ pub enum ChainEvent {
     Joined(PublicKey),
     /// It cannot any more.
     Gone(PublicKey),
+    /// A peer passed on what is gossiped.
+    Heard {
+        /// Who passed it on.
+        from: PublicKey,
+        /// What it is about.
+        topic: Topic,
+        /// What.
+        bytes: Vec<u8>,
+        /// To judge it by, with [`Chain::judge`].
+        tag: u64,
+        /// Keeps the message within what all may hold, until it is dropped.
+        hold: Hold,
+    },
     /// A peer said something.
     Said {
         /// Who.
         from: PublicKey,
         /// What.
         bytes: Vec<u8>,
-        /// Of what came by gossip: to judge it by, with [`Chain::judge`].
-        tag: Option<u64>,
         /// Keeps the message within what all may hold, until it is dropped.
         hold: Hold,
     },
@@ -200,9 +213,9 @@ impl Chain {
         }
     }
 
-    /// Spreads a message of transactions.
-    pub fn gossip(&self, bytes: Vec<u8>) {
-        self.command(Command::Gossip { bytes });
+    /// Spreads a message among all that follow the chain.
+    pub fn gossip(&self, topic: Topic, bytes: Vec<u8>) {
+        self.command(Command::Gossip { topic, bytes });
     }
 
     /// Says what becomes of a gossiped message. Once for each tag.
@@ -264,21 +277,23 @@ impl Unjudged {
     /// Hands a message to whoever judges it. Returns those of which nobody will hear any more.
     pub(crate) fn arrived(
         &mut self,
-        id: gossipsub::MessageId,
-        forwarder: PeerId,
-        message: gossipsub::Message,
+        named: (gossipsub::MessageId, PeerId),
+        topic: Topic,
+        bytes: Vec<u8>,
     ) -> Option<(gossipsub::MessageId, PeerId)> {
-        let Some(from) = addresses::public_key(&forwarder) else { return Some((id, forwarder)) };
-        let Some(hold) = self.room.try_take(message.data.len()) else {
-            return Some((id, forwarder));
+        // Free jobs leave half the room to what blocks are made of.
+        let has_room =
+            topic == Topic::Transactions || self.events.capacity() > CHAIN_EVENTS_MAX / 2;
+        let from = addresses::public_key(&named.1).filter(|_| has_room);
+        let Some((from, hold)) = from.zip(self.room.try_take(bytes.len())) else {
+            return Some(named);
         };
         let tag = self.next_tag;
-        let said = ChainEvent::Said { from, bytes: message.data, tag: Some(tag), hold };
-        if self.events.try_send(said).is_err() {
-            return Some((id, forwarder));
+        if self.events.try_send(ChainEvent::Heard { from, topic, bytes, tag, hold }).is_err() {
+            return Some(named);
         }
         self.next_tag += 1;
-        self.waiting.insert(tag, (id, forwarder));
+        self.waiting.insert(tag, named);
         if self.waiting.len() <= CHAIN_UNJUDGED_MAX {
             return None;
         }
@@ -485,7 +500,7 @@ async fn read(
         if links.is_barred(&peer) {
             return;
         }
-        let said = ChainEvent::Said { from: peer, bytes, tag: None, hold };
+        let said = ChainEvent::Said { from: peer, bytes, hold };
         if events.send(said).await.is_err() {
             return;
         }

@@ -13,7 +13,7 @@ use crate::{
     addresses,
     behaviour::{BehaviourEvent, KAD, node_id_of},
     exchange,
-    gossip::TRANSACTION_TOPIC,
+    gossip::Topic,
     limits::EXCHANGES_ASKED_MAX,
     mesh::ProbeError,
     offers::Offers,
@@ -184,16 +184,15 @@ impl SwarmLoop {
 
     fn gossip_event(&mut self, event: gossipsub::Event) {
         match event {
-            gossipsub::Event::Message { propagation_source, message_id, message }
-                if message.topic.as_str() == TRANSACTION_TOPIC =>
-            {
-                let unheard = match &mut self.unjudged {
-                    Some(unjudged) => unjudged.arrived(message_id, propagation_source, message),
-                    None => Some((message_id, propagation_source)),
-                };
-                self.judge(unheard, gossipsub::MessageAcceptance::Ignore);
-            }
             gossipsub::Event::Message { propagation_source, message_id, message } => {
+                if let Some(topic) = Topic::of(message.topic.as_str()) {
+                    let named = (message_id, propagation_source);
+                    let unheard = match &mut self.unjudged {
+                        Some(unjudged) => unjudged.arrived(named, topic, message.data),
+                        None => Some(named),
+                    };
+                    return self.judge(unheard, gossipsub::MessageAcceptance::Ignore);
+                }
                 let now = (Offers::now(), Instant::now());
                 let verdict = self.gossip.judge(&message, propagation_source, now);
                 let behaviour = &mut self.swarm.behaviour_mut().gossip;

@@ -1,4 +1,4 @@
-//! Offers by gossip: what is passed on, what is dropped, who is punished.
+//! What goes by gossip; of offers, what is passed on, what is dropped, who is punished.
 
 use std::time::{Duration, Instant};
 
@@ -24,20 +24,54 @@ use crate::{
 /// The topic of offers.
 pub(crate) const OFFER_TOPIC: &str = "arknet/pool/offer/1";
 
-/// The topic of transactions that wait for a block.
-pub(crate) const TRANSACTION_TOPIC: &str = "arknet/tx/mempool/1";
+/// What is spread among those that follow the chain, and judged by whoever listens to it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Topic {
+    /// Free jobs that were served.
+    FreeUses,
+    /// Transactions that wait for a block.
+    Transactions,
+}
 
-/// Builds the behaviour, subscribed to the topic of offers and, where the chain is followed, to that
-/// of transactions.
+impl Topic {
+    const ALL: [Self; 2] = [Self::FreeUses, Self::Transactions];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::FreeUses => "arknet/free/use/1",
+            Self::Transactions => "arknet/tx/mempool/1",
+        }
+    }
+
+    pub(crate) fn ident(self) -> IdentTopic {
+        IdentTopic::new(self.name())
+    }
+
+    /// The topic of this name; none where it is that of offers.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|topic| topic.name() == name)
+    }
+
+    const fn bytes_max(self, chain: ChainOptions) -> usize {
+        match self {
+            Self::FreeUses => chain.free_use_bytes_max,
+            Self::Transactions => chain.transactions_bytes_max,
+        }
+    }
+}
+
+/// Builds the behaviour, subscribed to the topic of offers and, where the chain is followed, to its
+/// topics.
 pub(crate) fn behaviour(
     keypair: &Keypair,
     chain: Option<ChainOptions>,
 ) -> Result<Behaviour, String> {
     let mut config = ConfigBuilder::default();
     if let Some(chain) = chain {
-        let topic = IdentTopic::new(TRANSACTION_TOPIC).hash();
-        let bytes_max = chain.transactions_bytes_max + ENVELOPE_BYTES;
-        config.max_transmit_size_for_topic(bytes_max, topic);
+        for topic in Topic::ALL {
+            let bytes_max = topic.bytes_max(chain) + ENVELOPE_BYTES;
+            config.max_transmit_size_for_topic(bytes_max, topic.ident().hash());
+        }
     }
     let config = config
         // Who published must be known, and signed: an offer counts only from its own peer.
@@ -63,8 +97,9 @@ pub(crate) fn behaviour(
     behaviour.with_peer_score(score(), thresholds())?;
     behaviour.subscribe(&IdentTopic::new(OFFER_TOPIC)).map_err(|error| error.to_string())?;
     if chain.is_some() {
-        let topic = IdentTopic::new(TRANSACTION_TOPIC);
-        behaviour.subscribe(&topic).map_err(|error| error.to_string())?;
+        for topic in Topic::ALL {
+            behaviour.subscribe(&topic.ident()).map_err(|error| error.to_string())?;
+        }
     }
     Ok(behaviour)
 }
@@ -89,9 +124,12 @@ fn score() -> PeerScoreParams {
         ..TopicScoreParams::default()
     };
     PeerScoreParams {
-        topics: [OFFER_TOPIC, TRANSACTION_TOPIC]
-            .map(|name| (IdentTopic::new(name).hash(), topic.clone()))
-            .into(),
+        topics: Topic::ALL
+            .map(Topic::ident)
+            .into_iter()
+            .chain([IdentTopic::new(OFFER_TOPIC)])
+            .map(|name| (name.hash(), topic.clone()))
+            .collect(),
         topic_score_cap: 50.0,
         app_specific_weight: 0.0,
         ip_colocation_factor_weight: 0.0,

@@ -9,7 +9,7 @@
 //!   said. Offers travel by gossip, checked before they are passed on, and by an exchange with
 //!   whoever is dialled, so that a newcomer need not wait for heartbeats.
 //! - [`Mesh::chain`] carries what nodes of the chain say to one another: a stream in each direction
-//!   between those that follow it, and gossip for transactions.
+//!   between those that follow it, and gossip for transactions and free jobs.
 //! - Connections to seeds and to peers with offers are kept and dialled again when lost.
 //!
 //! Nothing here knows what a request means. Everything that a peer can make this node hold is
@@ -37,6 +37,7 @@ mod yamux_upgrade;
 pub use libp2p::{Multiaddr, PeerId};
 
 pub use chain::{Chain, ChainEvent, Hold, Judgement};
+pub use gossip::Topic;
 pub use limits::{MeshLimits, RelayLimits};
 pub use mesh::{Inbound, Kept, Mesh, MeshError, OpenError, ProbeError, StreamStats, start};
 pub use offers::{OfferFor, Offers};

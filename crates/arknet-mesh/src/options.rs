@@ -23,6 +23,8 @@ pub struct ChainOptions {
     pub message_bytes_max: usize,
     /// Bytes of one message of transactions, which are spread by gossip.
     pub transactions_bytes_max: usize,
+    /// Bytes of what shows that a free job was served, which is spread by gossip too.
+    pub free_use_bytes_max: usize,
 }
 
 /// What a mesh is started with.

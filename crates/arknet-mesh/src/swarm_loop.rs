@@ -9,7 +9,7 @@ use arknet_types::PublicKey;
 use futures::StreamExt;
 use libp2p::{
     Multiaddr, PeerId, Swarm,
-    gossipsub::{IdentTopic, MessageAcceptance, MessageId},
+    gossipsub::{MessageAcceptance, MessageId},
     kad,
     multiaddr::Protocol,
     swarm::{
@@ -29,7 +29,7 @@ use crate::{
     behaviour::Behaviour,
     chain::{Judgement, Unjudged},
     dialer::{Dial, Dialer, Failed},
-    gossip::{Gossip, TRANSACTION_TOPIC},
+    gossip::{Gossip, Topic},
     limits::{
         CLOSE_TIMEOUT, DIAL_WAITERS_MAX, FLUSH_TIME, KEPT_MAX, PROBES_MAX, SEEK_INTERVAL,
         SOUGHT_MAX,
@@ -58,8 +58,8 @@ pub(crate) enum Command {
     Seek { peers: Vec<PublicKey> },
     /// Find out who answers at an address.
     Probe { address: Multiaddr, reply: oneshot::Sender<Result<PublicKey, ProbeError>> },
-    /// Spread transactions.
-    Gossip { bytes: Vec<u8> },
+    /// Spread something among those that follow the chain.
+    Gossip { topic: Topic, bytes: Vec<u8> },
     /// What becomes of a gossiped message.
     Judge { tag: u64, judgement: Judgement },
 }
@@ -76,7 +76,7 @@ pub(crate) struct SwarmLoop {
     pub(super) probes: HashMap<ConnectionId, oneshot::Sender<Result<PublicKey, ProbeError>>>,
     pub(super) waiting: HashMap<PeerId, Vec<oneshot::Sender<Result<(), OpenError>>>>,
     pub(super) gossip: Gossip,
-    /// Where gossiped transactions go; none where the chain is not followed.
+    /// Where what is gossiped of the chain goes; none where the chain is not followed.
     pub(super) unjudged: Option<Unjudged>,
     /// When others that follow the chain are looked for again.
     others_sought_at: Option<Instant>,
@@ -203,11 +203,12 @@ impl SwarmLoop {
             Command::Keep { peers } => self.keep(peers),
             Command::Seek { peers } => self.seek(&peers),
             Command::Probe { address, reply } => self.probe(address, reply),
-            Command::Gossip { bytes } => {
+            Command::Gossip { topic, bytes } => {
                 let gossip = &mut self.swarm.behaviour_mut().gossip;
-                // What nobody hears now is told again while it waits for a block.
-                if let Err(error) = gossip.publish(IdentTopic::new(TRANSACTION_TOPIC), bytes) {
-                    tracing::debug!(%error, "transactions not spread");
+                // Transactions are told again while they wait for a block; a free job that nobody
+                // hears of, nobody was there to give again.
+                if let Err(error) = gossip.publish(topic.ident(), bytes) {
+                    tracing::debug!(%error, ?topic, "not spread");
                 }
                 return;
             }

@@ -150,6 +150,11 @@ impl DataDir {
         self.root.join("grant-usage.json")
     }
 
+    /// What wallets have taken of their free quota.
+    pub(crate) fn free_quota(&self) -> PathBuf {
+        self.root.join("free-quota.json")
+    }
+
     /// What the API keys have used today.
     pub(crate) fn key_usage(&self) -> PathBuf {
         self.root.join("key-usage.json")

@@ -5,10 +5,11 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use arknet_chain::FreeQuota;
 use arknet_protocol::{
     Admission, Admitted, CheckedRequest, DayUse, Grants, Knock, Offered, PeerUse, Policy,
 };
-use arknet_types::{Atoms, PublicKey, Refusal, RefusalCode, Timestamp, Usage};
+use arknet_types::{Address, Atoms, FreeUse, PublicKey, Refusal, RefusalCode, Timestamp, Usage};
 use tokio_util::sync::CancellationToken;
 
 /// The gate of a node. Cheap to clone.
@@ -117,6 +118,29 @@ impl Gate {
 
     pub(crate) fn resume(&self, peer: PublicKey, used: DayUse) {
         self.lock().admission.resume(peer, used);
+    }
+
+    /// What the ledger says: whether wallets have their free quota, and no more than that.
+    pub(crate) fn set_bootstrap(&self, lasts: bool) {
+        self.lock().admission.set_bootstrap(lasts);
+    }
+
+    /// Whether what this peer tells of free jobs is to be looked at.
+    pub(crate) fn may_hear(&self, from: &PublicKey, now: Timestamp) -> bool {
+        self.lock().admission.may_hear(from, now)
+    }
+
+    /// Counts a free job of another node, whose signatures were checked outside the lock.
+    pub(crate) fn hear(&self, free_use: &FreeUse, now: Timestamp) -> bool {
+        self.lock().admission.hear(free_use, now)
+    }
+
+    pub(crate) fn free_quotas(&self) -> BTreeMap<Address, FreeQuota> {
+        self.lock().admission.free_quotas(arknet_sdk::now()).collect()
+    }
+
+    pub(crate) fn resume_free_quota(&self, wallet: Address, quota: FreeQuota) {
+        self.lock().admission.resume_free_quota(wallet, quota);
     }
 }
 

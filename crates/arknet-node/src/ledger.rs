@@ -13,18 +13,22 @@ use arknet_consensus::{
     Message, Misdeed, Options, Peer, Timing, Verdict,
     limits::{MESSAGE_BYTES_MAX, TRANSACTIONS_BYTES_MAX},
 };
-use arknet_mesh::{Chain, ChainEvent, ChainOptions, Judgement, Mesh};
+use arknet_mesh::{Chain, ChainEvent, ChainOptions, Judgement, Mesh, Topic};
 use arknet_quotes::VendorRoots;
 use arknet_sdk::keyfile::{self, KeyFileError};
-use arknet_types::{Address, NetworkId, Timestamp, frame};
+use arknet_types::{Address, NetworkId, Timestamp, frame, limits::FREE_USE_BYTES_MAX};
 use arknet_validator::{
-    Event, RpcOptions, RpcServer, StartError, StoreOptions, Transport, Validator, ValidatorOptions,
-    which_hold,
+    DriverError, Event, Progress, RpcOptions, RpcServer, StartError, Store, StoreError,
+    StoreOptions, Transport, Validator, ValidatorOptions, which_hold,
 };
-use tokio::{net::TcpListener, sync::mpsc, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Config, DataDir, Role};
+use crate::{Config, DataDir, Role, free_uses, gate::Gate, serving::Serving};
 
 /// Events on their way to the thread that keeps the ledger. Each may be a block, and what peers have
 /// waiting in the mesh is bounded there.
@@ -107,7 +111,14 @@ pub(crate) fn chain_options() -> ChainOptions {
     ChainOptions {
         message_bytes_max: MESSAGE_BYTES_MAX,
         transactions_bytes_max: TRANSACTIONS_BYTES_MAX + ENVELOPE_BYTES,
+        free_use_bytes_max: FREE_USE_BYTES_MAX,
     }
+}
+
+/// The ledger as the other parts of the node know it.
+pub(crate) struct Followed {
+    /// The way to others that follow it.
+    pub(crate) chain: Chain,
 }
 
 /// The chain as part of a running node.
@@ -123,7 +134,7 @@ impl Ledger {
         data: &DataDir,
         config: &Config,
         genesis: Genesis,
-        mesh: &Mesh,
+        (mesh, serving): (&Mesh, &Serving),
         listener: TcpListener,
     ) -> Result<Self, LedgerError> {
         let directory = data.ledger();
@@ -152,6 +163,11 @@ impl Ledger {
         let (events, arriving) = mpsc::channel(EVENTS_MAX);
         let transport = Arc::new(MeshTransport { chain: chain.clone() });
         let validator = Validator::start(options, transport, arriving)?;
+        let gate = serving.gate().clone();
+        // Before the first request: the quota holds from the beginning.
+        let lasts = bootstrap(validator.store());
+        gate.set_bootstrap(lasts.map_err(|error| StartError::from(DriverError::from(error)))?);
+        serving.follow_ledger(Followed { chain: chain.clone() });
         let options = RpcOptions {
             allowed_hosts: config.ledger.allowed_hosts.clone(),
             requests_per_s: config.ledger.rpc_requests_per_second,
@@ -160,7 +176,7 @@ impl Ledger {
         };
         let (store, link) = (validator.store().clone(), validator.link().clone());
         let rpc = RpcServer::new(listener, options, store, link).map_err(LedgerError::Rpc)?;
-        Ok(Self { validator, rpc, inbound: Inbound { chain, said, events } })
+        Ok(Self { validator, rpc, inbound: Inbound { chain, said, events, gate } })
     }
 
     /// Keeps the ledger as a part of the node. Returns where its RPC listens.
@@ -184,6 +200,9 @@ impl Ledger {
         let rpc = tokio::spawn(rpc.run(stop.clone()));
         // What comes has an end only when nobody listens any more.
         let deaf = CancellationToken::new();
+        let (store, progress) = (validator.store().clone(), validator.link().watch());
+        let period = follow_bootstrap(store, progress, inbound.gate.clone());
+        let period = tokio::spawn(deaf.clone().run_until_cancelled_owned(period));
         let inbound = tokio::spawn(deaf.clone().run_until_cancelled_owned(inbound.run()));
         tokio::select! {
             error = validator.ended() => {
@@ -198,7 +217,23 @@ impl Ledger {
         }
         deaf.cancel();
         // Their ends say nothing more.
-        let _ = tokio::join!(rpc, inbound);
+        let _ = tokio::join!(rpc, period, inbound);
+    }
+}
+
+/// Whether the bootstrap period lasts, as of the last block.
+fn bootstrap(store: &Store) -> Result<bool, StoreError> {
+    Ok(store.read()?.meta().bootstrap)
+}
+
+/// Tells the gate when the bootstrap period is over: it never comes back.
+async fn follow_bootstrap(store: Store, mut progress: watch::Receiver<Progress>, gate: Gate) {
+    while progress.changed().await.is_ok() {
+        match bootstrap(&store) {
+            Ok(true) => {}
+            Ok(false) => return gate.set_bootstrap(false),
+            Err(error) => tracing::error!(%error, "the ledger cannot be read"),
+        }
     }
 }
 
@@ -245,7 +280,9 @@ struct MeshTransport {
 impl Transport for MeshTransport {
     fn broadcast(&self, message: Message) {
         match message {
-            Message::Transactions(_) => self.chain.gossip(arknet_types::encode(&message)),
+            Message::Transactions(_) => {
+                self.chain.gossip(Topic::Transactions, arknet_types::encode(&message));
+            }
             _ => self.chain.broadcast(&frame(&message).into(), None),
         }
     }
@@ -277,6 +314,7 @@ struct Inbound {
     chain: Chain,
     said: mpsc::Receiver<ChainEvent>,
     events: mpsc::Sender<Event>,
+    gate: Gate,
 }
 
 impl Inbound {
@@ -287,17 +325,30 @@ impl Inbound {
             let event = match event {
                 ChainEvent::Joined(peer) => Event::Joined(peer),
                 ChainEvent::Gone(peer) => Event::Gone(peer),
-                ChainEvent::Said { from, bytes, tag, hold } => match parse(&bytes, tag) {
-                    Some(message) => {
-                        held = Some(hold);
-                        Event::Message { from, message: Box::new(message), tag }
-                    }
-                    None => {
-                        tracing::debug!(peer = %from, "what a peer said of the chain is nothing");
-                        match tag {
-                            Some(tag) => self.chain.judge(tag, Judgement::Reject),
-                            None => self.chain.bar(from),
+                ChainEvent::Heard { from, topic: Topic::FreeUses, bytes, tag, .. } => {
+                    self.chain.judge(tag, free_uses::judge(&self.gate, &from, &bytes));
+                    continue;
+                }
+                ChainEvent::Heard { from, topic: Topic::Transactions, bytes, tag, hold } => {
+                    match Message::parse(&bytes) {
+                        Ok(message @ Message::Transactions(_)) => {
+                            held = Some(hold);
+                            Event::Message { from, message: Box::new(message), tag: Some(tag) }
                         }
+                        _ => {
+                            self.chain.judge(tag, Judgement::Reject);
+                            continue;
+                        }
+                    }
+                }
+                ChainEvent::Said { from, bytes, hold } => match Message::parse(&bytes) {
+                    Ok(message) => {
+                        held = Some(hold);
+                        Event::Message { from, message: Box::new(message), tag: None }
+                    }
+                    Err(error) => {
+                        tracing::debug!(peer = %from, %error, "a peer said nothing of the chain");
+                        self.chain.bar(from);
                         continue;
                     }
                 },
@@ -308,13 +359,6 @@ impl Inbound {
             drop(held);
         }
     }
-}
-
-/// By gossip come transactions and nothing else.
-fn parse(bytes: &[u8], tag: Option<u64>) -> Option<Message> {
-    let message = Message::parse(bytes).ok()?;
-    let is_spread = matches!(message, Message::Transactions(_));
-    (tag.is_none() || is_spread).then_some(message)
 }
 
 #[cfg(test)]

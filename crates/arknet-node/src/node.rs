@@ -211,7 +211,8 @@ impl Node {
             start_mesh(&config, (&key, &node_id), (&network, &seed_texts), follows)?;
         let stop = CancellationToken::new();
         let mut parts = JoinSet::new();
-        let start = |(genesis, listener)| Ledger::start(data, &config, genesis, &mesh, listener);
+        let around = (&mesh, &serving);
+        let start = |(genesis, listener)| Ledger::start(data, &config, genesis, around, listener);
         let rpc = ledger.map(start).transpose()?.map(|ledger| ledger.spawn(&mut parts, &stop));
         spawn_serving(&mut parts, &serving, inbound);
         let grid = Grid::new(mesh.clone(), approvals.clone());

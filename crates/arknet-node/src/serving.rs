@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -24,8 +24,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     audit::{AuditLog, AuditStatus, Trail},
     files::ModelFiles,
+    free_uses,
     gate::{Gate, revoked},
     horizon::HorizonStore,
+    ledger::Followed,
     metrics::Metrics,
     queue::{ModelQueue, Permit},
 };
@@ -99,6 +101,8 @@ struct Shared {
     files: Option<Served>,
     metrics: Metrics,
     gate: Gate,
+    /// The ledger, where this node follows one.
+    ledger: OnceLock<Followed>,
     horizon: HorizonStore,
     audit: Option<AuditLog>,
     slow_reader: Duration,
@@ -185,6 +189,7 @@ impl Serving {
                 files,
                 metrics: options.metrics,
                 gate: options.gate,
+                ledger: OnceLock::new(),
                 horizon,
                 audit: options.audit,
                 slow_reader: options.slow_reader,
@@ -267,6 +272,16 @@ impl Serving {
             models.values().find(|served| served.info.digest == Some(digest))
         });
         found.cloned()
+    }
+
+    /// Who may ask, and how much.
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.shared.gate
+    }
+
+    /// From now on it goes by this ledger. A node follows one, from its beginning on.
+    pub(crate) fn follow_ledger(&self, ledger: Followed) {
+        let _ = self.shared.ledger.set(ledger);
     }
 
     /// From when on requests must be signed to be taken.
@@ -412,6 +427,10 @@ impl Serving {
         let Some(running) = running.inspect_err(|_| account.outcome = "refused")? else {
             return Ok(());
         };
+        if let (Some(free_use), Some(ledger)) = (account.admitted.begin(), self.shared.ledger.get())
+        {
+            free_uses::tell(&ledger.chain, &free_use);
+        }
         // The work has begun; nothing of it leaves before the disk knows of it.
         let durable = self.wait(account.trail.durable(), stream, &cut).await;
         if durable.inspect_err(|_| account.outcome = "refused")?.is_none() {

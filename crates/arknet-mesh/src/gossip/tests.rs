@@ -83,7 +83,11 @@ fn the_offer_goes_out_again_for_newcomers_but_not_for_each() {
 #[test]
 fn the_behaviour_can_be_built() {
     let keypair = Keypair::ed25519_from_bytes([1; 32]).unwrap();
-    let chain = ChainOptions { message_bytes_max: 4096, transactions_bytes_max: 4096 };
+    let chain = ChainOptions {
+        message_bytes_max: 4096,
+        transactions_bytes_max: 4096,
+        free_use_bytes_max: 4096,
+    };
     assert!(behaviour(&keypair, None).is_ok());
     assert!(behaviour(&keypair, Some(chain)).is_ok());
 }

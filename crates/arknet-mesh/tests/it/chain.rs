@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use arknet_mesh::{Chain, ChainEvent, ChainOptions, Judgement, Mesh, MeshOptions};
+use arknet_mesh::{Chain, ChainEvent, ChainOptions, Judgement, Mesh, MeshOptions, Topic};
 use arknet_types::{PublicKey, frame};
 use tokio::sync::mpsc;
 
@@ -10,7 +10,11 @@ const TCP: &[&str] = &["/ip4/127.0.0.1/tcp/0"];
 const BYTES_MAX: usize = 64 * 1024;
 
 fn following(seed: u8, of: &[&Mesh]) -> MeshOptions {
-    let chain = ChainOptions { message_bytes_max: BYTES_MAX, transactions_bytes_max: BYTES_MAX };
+    let chain = ChainOptions {
+        message_bytes_max: BYTES_MAX,
+        transactions_bytes_max: BYTES_MAX,
+        free_use_bytes_max: BYTES_MAX,
+    };
     let seeds = of.iter().flat_map(|mesh| seeds(mesh)).collect();
     // They connect as they are told to, and to nobody else.
     let mut options = MeshOptions { chain: Some(chain), seeds, ..options(seed, TCP) };
@@ -43,11 +47,24 @@ impl Follower {
         }
     }
 
-    async fn said(&mut self) -> (PublicKey, Vec<u8>, Option<u64>) {
+    async fn said(&mut self) -> (PublicKey, Vec<u8>) {
         loop {
             match self.next().await {
-                ChainEvent::Said { from, bytes, tag, .. } => return (from, bytes, tag),
+                ChainEvent::Said { from, bytes, .. } => return (from, bytes),
                 ChainEvent::Joined(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// What comes by gossip about this: from whom, what, and the tag to judge it by.
+    async fn heard(&mut self, about: Topic) -> (PublicKey, String, u64) {
+        loop {
+            match self.next().await {
+                ChainEvent::Heard { from, topic, bytes, tag, .. } if topic == about => {
+                    return (from, String::from_utf8(bytes).unwrap(), tag);
+                }
+                ChainEvent::Heard { .. } | ChainEvent::Joined(_) => {}
                 other => panic!("{other:?}"),
             }
         }
@@ -71,11 +88,11 @@ async fn followers_of_the_chain_hear_each_other_and_know_who_speaks() {
     one.chain.broadcast(&framed("to all"), None);
     one.chain.send(&two.mesh.peer(), &framed("to you"));
     for text in ["to all", "to you"] {
-        assert_eq!(two.said().await, (one.mesh.peer(), heard(text), None));
+        assert_eq!(two.said().await, (one.mesh.peer(), heard(text)));
     }
     one.chain.broadcast(&framed("to others"), Some(&two.mesh.peer()));
     two.chain.send(&one.mesh.peer(), &framed("to you"));
-    assert_eq!(one.said().await, (two.mesh.peer(), heard("to you"), None));
+    assert_eq!(one.said().await, (two.mesh.peer(), heard("to you")));
 
     let gone = two.mesh.peer();
     drop(two.chain);
@@ -105,41 +122,38 @@ async fn who_does_not_follow_the_chain_is_left_in_peace_and_too_much_ends_a_stre
 }
 
 #[tokio::test]
-async fn transactions_are_passed_on_once_they_are_judged_to_be_good() {
+async fn what_is_gossiped_is_passed_on_once_it_is_judged_to_be_good() {
     let mut one = Follower::start(1, &[]).await;
     let mut middle = Follower::start(2, &[&one.mesh]).await;
     one.joined().await;
     middle.joined().await;
     let mut far = Follower::start(3, &[&middle.mesh]).await;
     assert_eq!(far.joined().await, middle.mesh.peer());
-    // Whether a topic's listeners are known yet cannot be seen from outside, so it is said until it
-    // is heard: each time other bytes, for what was heard is not told twice.
-    let mut number = 0_u32;
-    let mut tell = async |text: &str, to: &mut Follower| {
-        loop {
-            number += 1;
-            let bytes = format!("{text} {number}").into_bytes();
-            one.chain.gossip(bytes);
-            let heard =
-                tokio::time::timeout(std::time::Duration::from_millis(200), to.said()).await;
-            if let Ok((_, bytes, tag)) = heard {
-                return (String::from_utf8(bytes).unwrap(), tag.unwrap());
+    for topic in [Topic::Transactions, Topic::FreeUses] {
+        // Whether a topic's listeners are known yet cannot be seen from outside, so it is said until
+        // it is heard: each time other bytes, for what was heard is not told twice.
+        let mut number = 0_u32;
+        let mut tell = async |text: &str, to: &mut Follower| {
+            loop {
+                number += 1;
+                one.chain.gossip(topic, format!("{text} {number}").into_bytes());
+                let heard = std::time::Duration::from_millis(200);
+                if let Ok((_, text, tag)) = tokio::time::timeout(heard, to.heard(topic)).await {
+                    return (text, tag);
+                }
             }
+        };
+        let (mut text, mut tag) = tell("bad", &mut middle).await;
+        assert!(text.starts_with("bad"), "{text}");
+        while !text.starts_with("good") {
+            middle.chain.judge(tag, Judgement::Ignore);
+            (text, tag) = tell("good", &mut middle).await;
         }
-    };
-    let (text, tag) = tell("bad", &mut middle).await;
-    assert!(text.starts_with("bad"), "{text}");
-    middle.chain.judge(tag, Judgement::Ignore);
-    let (mut text, mut tag) = tell("good", &mut middle).await;
-    while !text.starts_with("good") {
-        middle.chain.judge(tag, Judgement::Ignore);
-        (text, tag) = tell("good", &mut middle).await;
+        middle.chain.judge(tag, Judgement::Accept);
+        let (from, accepted, _) = far.heard(topic).await;
+        assert_eq!(accepted, text, "what was not accepted does not come");
+        assert_eq!(from, middle.mesh.peer(), "who passed it on");
     }
-    middle.chain.judge(tag, Judgement::Accept);
-    let (from, bytes, tag) = far.said().await;
-    assert_eq!(String::from_utf8(bytes).unwrap(), text, "what was not accepted does not come");
-    assert!(tag.is_some());
-    assert_eq!(from, middle.mesh.peer(), "who passed it on");
 }
 
 #[tokio::test]
@@ -156,7 +170,7 @@ async fn nothing_is_read_of_who_is_barred_and_what_is_only_announced_holds_nobod
     let head: Arc<[u8]> = u32::try_from(BYTES_MAX).unwrap().to_le_bytes().to_vec().into();
     two.chain.broadcast(&head, None);
     three.chain.broadcast(&framed("first"), None);
-    assert_eq!(one.said().await, (three.mesh.peer(), heard("first"), None));
+    assert_eq!(one.said().await, (three.mesh.peer(), heard("first")));
     one.chain.bar(three.mesh.peer());
     three.chain.broadcast(&framed("second"), None);
     // Its stream ends, and it opens another one, on which it is not heard either.

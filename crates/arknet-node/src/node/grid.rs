@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::spawn;
 use crate::{
-    Config, DataDir, DataError, approvals::Approvals, config::AskWhom, gate::Gate, grant_usage,
-    offering::Offering, publisher::Publisher,
+    Config, DataDir, DataError, approvals::Approvals, config::AskWhom, free_uses, gate::Gate,
+    grant_usage, offering::Offering, publisher::Publisher,
 };
 
 /// Approved peers looked for at the same time.
@@ -39,8 +39,10 @@ impl Grid {
     ) {
         let Self { mesh, approvals } = self;
         let gate = approvals.gate().clone();
-        let usage = grant_usage::keep(data.grant_usage(), gate, stop.clone());
+        let usage = grant_usage::keep(data.grant_usage(), gate.clone(), stop.clone());
         spawn(parts, "usage of peers", usage);
+        let quotas = free_uses::keep(data.free_quota(), gate, stop.clone());
+        spawn(parts, "free quotas", quotas);
         spawn(parts, "approved peers", approvals.clone().follow(stop.clone()));
         let seeking = seek(mesh.clone(), approvals.clone());
         spawn(parts, "search for peers", until(stop.clone(), seeking));
@@ -73,7 +75,7 @@ impl Grid {
     }
 }
 
-/// The approved peers, and what they have used today.
+/// The approved peers, what they have used today, and what wallets had for free.
 pub(super) fn open_approvals(
     data: &DataDir,
     config: &Config,
@@ -84,6 +86,7 @@ pub(super) fn open_approvals(
     }
     let path = config.grid.approved_peers.clone().unwrap_or_else(|| data.approved_peers());
     grant_usage::load(&data.grant_usage(), gate)?;
+    free_uses::load(&data.free_quota(), gate)?;
     Ok(Approvals::open(path, gate.clone()))
 }
 

@@ -3,6 +3,7 @@
 
 mod approving;
 mod fixture;
+mod free_quota;
 mod hostile;
 mod privacy;
 mod private;
