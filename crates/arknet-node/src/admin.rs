@@ -87,6 +87,8 @@ pub struct ServedModel {
     pub name: String,
     /// SHA-256 of its file; none where the file is not known, as behind a hosted service.
     pub digest: Option<String>,
+    /// Whether the ledger that this node follows has accepted this file under this name.
+    pub vouched_for: bool,
     /// What it can do.
     pub capabilities: Vec<String>,
     /// Tokens of input and answer together.
@@ -141,6 +143,10 @@ impl Admin {
         let models = served.values().map(|served| ServedModel {
             name: served.info.name.to_string(),
             digest: served.info.digest.map(|digest| digest.to_string()),
+            vouched_for: served
+                .info
+                .digest
+                .is_some_and(|digest| self.serving.is_vouched_for(&served.info.name, digest)),
             capabilities: served.info.capabilities.names().map(Into::into).collect(),
             context_tokens: served.info.context_tokens,
             slots: served.info.slots,

@@ -119,6 +119,8 @@ pub(crate) fn chain_options() -> ChainOptions {
 pub(crate) struct Followed {
     /// The way to others that follow it.
     pub(crate) chain: Chain,
+    /// What it says.
+    pub(crate) store: Store,
 }
 
 /// The chain as part of a running node.
@@ -167,7 +169,8 @@ impl Ledger {
         // Before the first request: the quota holds from the beginning.
         let lasts = bootstrap(validator.store());
         gate.set_bootstrap(lasts.map_err(|error| StartError::from(DriverError::from(error)))?);
-        serving.follow_ledger(Followed { chain: chain.clone() });
+        let store = validator.store().clone();
+        serving.follow_ledger(Followed { chain: chain.clone(), store });
         let options = RpcOptions {
             allowed_hosts: config.ledger.allowed_hosts.clone(),
             requests_per_s: config.ledger.rpc_requests_per_second,

@@ -32,6 +32,7 @@ mod offering;
 mod publisher;
 mod pull;
 mod queue;
+mod registered;
 mod reputation;
 mod scrape;
 pub mod secrets;

@@ -478,7 +478,8 @@ impl Door<'_> {
         let client = Client::within(self.scrape.mesh.clone(), session.open()?, circle);
         let reputation = ReputationFile::new(self.data.reputation());
         spawn(parts, "reputation", reputation.keep(client.clone(), self.stop.clone()));
-        let puller = Puller::new(self.scrape.engines.clone(), client.clone());
+        let (engines, serving) = (self.scrape.engines.clone(), self.scrape.serving.clone());
+        let puller = Puller::new(engines, client.clone(), serving);
         let asking = Asking { client: client.clone(), puller: puller.clone() };
         self.spawn(parts, listener, &client, puller)?;
         spawn(parts, "sessions", session.keep_fresh(client, self.stop.clone())?);

@@ -17,6 +17,7 @@ use arknet_gateway::Pull;
 use arknet_protocol::reputation::Deed;
 use arknet_sdk::Client;
 use arknet_types::{Capabilities, ModelDigest, ModelName, PublicKey, Refusal, RefusalCode};
+use arknet_validator::StoreError;
 use futures::{StreamExt, stream::BoxStream};
 use tokio::{
     sync::{Mutex, mpsc},
@@ -31,6 +32,8 @@ use crate::{
     Download, ModelStore, ModelsError, blocks,
     engines::{EngineError, Engines},
     models::ModelEntry,
+    registered,
+    serving::Serving,
 };
 
 /// Reports of progress that wait for a slow reader.
@@ -49,6 +52,8 @@ const FAILURES_MAX: u32 = 3;
 pub(crate) struct Puller {
     engines: Option<Engines>,
     client: Client,
+    /// By whose ledger names are held against digests.
+    serving: Serving,
     /// One transfer at a time: two of the same model would write to one file.
     gate: Arc<Mutex<()>>,
 }
@@ -65,9 +70,13 @@ enum PullError {
     #[error("a file of the model cannot be written: {0}")]
     Io(#[from] io::Error),
     #[error("{0}")]
+    Ledger(#[from] StoreError),
+    #[error("{0}")]
     Models(#[from] ModelsError),
     #[error("this node runs no models; add the role compute")]
     NoEngine,
+    #[error("peers offer {offered}, the ledger has accepted {accepted} as {name}")]
+    NotAccepted { offered: ModelDigest, accepted: ModelDigest, name: ModelName },
     #[error("{0}")]
     Refused(Refusal),
     #[error("the model has over 1 TiB")]
@@ -80,8 +89,8 @@ enum PullError {
 type Reports = mpsc::Sender<Pull>;
 
 impl Puller {
-    pub(crate) fn new(engines: Option<Engines>, client: Client) -> Self {
-        Self { engines, client, gate: Arc::new(Mutex::new(())) }
+    pub(crate) fn new(engines: Option<Engines>, client: Client, serving: Serving) -> Self {
+        Self { engines, client, serving, gate: Arc::new(Mutex::new(())) }
     }
 
     /// Fetches what `model` names, from one peer or from all that have it. Dropping the stream stops
@@ -128,24 +137,32 @@ impl Puller {
             if engines.has(&name) {
                 return Ok(());
             }
-            if let Some(digest) = self.offered(&name, from) {
+            let accepted = self.accepted(name.clone()).await?;
+            if let Some(digest) = choose(&name, &self.offered(&name, from), &accepted)? {
                 return self.take_from_peers(engines, name, digest, from, reports).await;
             }
         }
         Err(PullError::Unknown { name: model.to_owned() })
     }
 
-    /// The file that most peers hand over under this name.
-    fn offered(&self, name: &ModelName, from: Option<PublicKey>) -> Option<ModelDigest> {
+    /// The files that the ledger has accepted under this name; none where it says nothing of it, or
+    /// no ledger is followed.
+    async fn accepted(&self, name: ModelName) -> Result<BTreeSet<ModelDigest>, PullError> {
+        let Some(ledger) = self.serving.ledger() else { return Ok(BTreeSet::new()) };
+        let store = ledger.store.clone();
+        let look = move || Ok::<_, PullError>(registered::accepted(&store.read()?, &name));
+        joined(tokio::task::spawn_blocking(look).await)
+    }
+
+    /// The files that peers hand over under this name, one for each peer.
+    fn offered(&self, name: &ModelName, from: Option<PublicKey>) -> Vec<ModelDigest> {
         self.client.mesh().offers().with(|offers| {
             let serving = offers.serving(name, Capabilities::FILE, arknet_sdk::now());
             let mine = serving.filter(|(offer, _)| {
                 let peer = offer.body.peer;
                 self.client.may_ask(&peer) && from.is_none_or(|from| peer == from)
             });
-            let digests: Vec<_> = mine.filter_map(|(_, offered)| offered.digest).collect();
-            let votes = |digest: &ModelDigest| digests.iter().filter(|d| *d == digest).count();
-            digests.iter().max_by_key(|digest| (votes(digest), digest.0)).copied()
+            mine.filter_map(|(_, offered)| offered.digest).collect()
         })
     }
 
@@ -230,6 +247,27 @@ impl Puller {
         let now = arknet_sdk::now();
         self.client.with_reputation(|seen| seen.record(peer, Deed::Lied, now));
         let _ = reports.send(Pull::Dropped { peer, words: words.into() }).await;
+    }
+}
+
+/// The file that most peers offer, of those that the ledger has accepted under this name where it has
+/// accepted any.
+fn choose(
+    name: &ModelName,
+    offered: &[ModelDigest],
+    accepted: &BTreeSet<ModelDigest>,
+) -> Result<Option<ModelDigest>, PullError> {
+    let most = |counts: &dyn Fn(&ModelDigest) -> bool| {
+        let votes = |digest: &ModelDigest| offered.iter().filter(|d| *d == digest).count();
+        let counted = offered.iter().filter(|digest| counts(digest));
+        counted.max_by_key(|digest| (votes(digest), digest.0)).copied()
+    };
+    let chosen = most(&|digest| accepted.is_empty() || accepted.contains(digest));
+    match (chosen, most(&|_| true), accepted.first()) {
+        (None, Some(offered), Some(accepted)) => {
+            Err(PullError::NotAccepted { offered, accepted: *accepted, name: name.clone() })
+        }
+        (chosen, ..) => Ok(chosen),
     }
 }
 
@@ -361,7 +399,9 @@ fn refusal(error: PullError) -> Refusal {
     let words = error.to_string();
     match error {
         PullError::Refused(refusal) => refusal,
-        PullError::Unknown { .. } => Refusal::new(RefusalCode::UnknownModel, words),
+        PullError::NotAccepted { .. } | PullError::Unknown { .. } => {
+            Refusal::new(RefusalCode::UnknownModel, words)
+        }
         PullError::TooLarge => Refusal::new(RefusalCode::TooLarge, words),
         _ => Refusal::new(RefusalCode::ProviderFailed, words),
     }
@@ -377,6 +417,23 @@ fn check_room(directory: &Path, bytes: u64) -> Result<(), PullError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_ledger_has_accepted_is_taken_and_no_other_file_under_its_name() {
+        let name = ModelName::new("m".repeat(arknet_types::limits::MODEL_NAME_BYTES_MAX)).unwrap();
+        let [one, two, three] = [1, 2, 3].map(|n| ModelDigest([n; 32]));
+        let chosen = |offered: &[ModelDigest], accepted: &[ModelDigest]| {
+            choose(&name, offered, &accepted.iter().copied().collect())
+        };
+        assert_eq!(chosen(&[one, two, two], &[]).unwrap(), Some(two), "most peers");
+        assert_eq!(chosen(&[one, two, two], &[one, three]).unwrap(), Some(one));
+        assert_eq!(chosen(&[], &[one]).unwrap(), None);
+        let refusal = refusal(chosen(&[one, two, two], &[three]).unwrap_err());
+        assert_eq!(refusal.code, RefusalCode::UnknownModel);
+        for digest in [two, three] {
+            assert!(refusal.detail.contains(&digest.to_string()), "{refusal}");
+        }
+    }
 
     #[test]
     fn what_does_not_fit_is_not_begun() {

@@ -10,8 +10,8 @@ use arknet_mesh::{FrameError, Inbound, RequestStream};
 use arknet_protocol::{Admitted, Asker, CheckedRequest, Offered, Preempt, Price, Who, usage_bound};
 use arknet_provider::{Generation, ModelInfo, Models, Origin, Provider};
 use arknet_types::{
-    Capabilities, DecodeError, InferRequest, Input, ModelName, PublicKey, Refusal, RefusalCode,
-    Reply, Request, Timestamp, Usage, frame,
+    Capabilities, DecodeError, InferRequest, Input, ModelDigest, ModelName, PublicKey, Refusal,
+    RefusalCode, Reply, Request, Timestamp, Usage, frame,
     limits::{ALIVE_MS, REQUEST_FRAME_BYTES_MAX},
 };
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
@@ -30,6 +30,7 @@ use crate::{
     ledger::Followed,
     metrics::Metrics,
     queue::{ModelQueue, Permit},
+    registered,
 };
 
 /// How long a stream opened ahead of need may wait for its request.
@@ -284,6 +285,20 @@ impl Serving {
         let _ = self.shared.ledger.set(ledger);
     }
 
+    /// The ledger it goes by; none where it follows none.
+    pub(crate) fn ledger(&self) -> Option<&Followed> {
+        self.shared.ledger.get()
+    }
+
+    /// Whether the ledger has accepted this file under this name.
+    pub(crate) fn is_vouched_for(&self, name: &ModelName, digest: ModelDigest) -> bool {
+        let reader = self.ledger().and_then(|ledger| {
+            let read = ledger.store.read();
+            read.inspect_err(|error| tracing::error!(%error, "the ledger cannot be read")).ok()
+        });
+        reader.is_some_and(|reader| registered::vouches(&reader, name, digest))
+    }
+
     /// From when on requests must be signed to be taken.
     pub(crate) fn started_at(&self) -> Timestamp {
         self.shared.gate.policy().started_at
@@ -427,8 +442,7 @@ impl Serving {
         let Some(running) = running.inspect_err(|_| account.outcome = "refused")? else {
             return Ok(());
         };
-        if let (Some(free_use), Some(ledger)) = (account.admitted.begin(), self.shared.ledger.get())
-        {
+        if let (Some(free_use), Some(ledger)) = (account.admitted.begin(), self.ledger()) {
             free_uses::tell(&ledger.chain, &free_use);
         }
         // The work has begun; nothing of it leaves before the disk knows of it.

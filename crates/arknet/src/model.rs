@@ -5,10 +5,10 @@ use std::{
 };
 
 use anyhow::bail;
-use arknet_node::{DataDir, Download, ModelEntry, ModelStore};
+use arknet_node::{DataDir, Download, ModelEntry, ModelStore, Status};
 use arknet_types::{ModelDigest, ModelName};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
@@ -37,7 +37,7 @@ pub(crate) fn run(home: Home<'_>, command: ModelCommand, out: &Out) -> anyhow::R
             out.result(&entry, &text)
         }
         ModelCommand::Deregister(order) => crate::ledger::deregister(home, *order, out),
-        ModelCommand::List => list(&store, out),
+        ModelCommand::List => list(data, &store, out),
         ModelCommand::Pull { name, from } => pull(data, &name, from.as_deref(), out),
         ModelCommand::Register(order) => crate::ledger::register(home, *order, out),
         ModelCommand::Remove { name } => {
@@ -84,19 +84,46 @@ fn pull(data: &DataDir, name: &str, from: Option<&str>, out: &Out) -> anyhow::Re
     }
 }
 
-fn list(store: &ModelStore, out: &Out) -> anyhow::Result<()> {
+/// A model as it is listed.
+#[derive(Serialize)]
+struct Listed {
+    #[serde(flatten)]
+    entry: ModelEntry,
+    /// Whether the ledger that the running node follows has accepted this file under this name.
+    vouched_for: bool,
+}
+
+fn list(data: &DataDir, store: &ModelStore, out: &Out) -> anyhow::Result<()> {
     let mut entries = store.list()?;
     // What is served when nothing was added belongs into the list of what can be served.
     if entries.is_empty() {
         entries.push(store.embedded()?);
     }
-    let heads = ["NAME", "SIZE", "ARCHITECTURE", "SHA-256"];
+    // Without a running node nobody knows what the ledger says.
+    let status = NodeApi::of(data).and_then(|node| node.get::<Status>("/status"));
+    let served = status.map(|status| status.models).unwrap_or_default();
+    let vouched_for = |entry: &ModelEntry| {
+        let digest = entry.digest.to_string();
+        served.iter().any(|model| {
+            model.vouched_for
+                && model.name == entry.name.as_str()
+                && model.digest.as_ref() == Some(&digest)
+        })
+    };
+    let listed = entries.into_iter().map(|entry| {
+        let vouched_for = vouched_for(&entry);
+        Listed { entry, vouched_for }
+    });
+    let listed: Vec<_> = listed.collect();
+    let heads = ["NAME", "SIZE", "ARCHITECTURE", "LEDGER", "SHA-256"];
     let mut rows = vec![heads.map(String::from).to_vec()];
-    rows.extend(entries.iter().map(|entry| {
+    rows.extend(listed.iter().map(|Listed { entry, vouched_for }| {
         let ModelEntry { name, digest, bytes: size, architecture } = entry;
-        vec![name.to_string(), bytes(*size), architecture.clone(), digest.to_string()]
+        let ledger = if *vouched_for { "vouches" } else { "-" };
+        let (name, digest) = (name.to_string(), digest.to_string());
+        vec![name, bytes(*size), architecture.clone(), ledger.to_owned(), digest]
     }));
-    out.result(&entries, &table(&rows))
+    out.result(&listed, &table(&rows))
 }
 
 fn verify(store: &ModelStore, name: Option<ModelName>, out: &Out) -> anyhow::Result<()> {

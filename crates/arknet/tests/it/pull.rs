@@ -3,14 +3,19 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    net::SocketAddr,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
 };
 
 use serde_json::{Value, json};
 
-use crate::network::{
-    ANYONE, ASKING_ANYONE, Network, Node, TINY, ask, flags, json_of, question, run, text,
+use crate::{
+    grid::until,
+    network::{
+        ANYONE, ASKING_ANYONE, Network, Node, TINY, ask, flags, get, json_of, question, run, text,
+    },
+    validators::free_port,
 };
 
 const MODEL: &str =
@@ -94,6 +99,48 @@ fn a_model_is_pulled_by_command_from_one_peer() {
     assert!(text(&pulled.stdout).contains("is here and served"));
     let explained = json_of(&fetching.home, &["peers", "explain", source.peer()]);
     assert!(explained["reputation"]["score"].as_f64().unwrap() > 0.75, "{explained}");
+}
+
+#[test]
+fn a_name_that_the_ledger_knows_is_pulled_as_the_file_that_it_accepted() {
+    let network = Network::start();
+    let source = sharing(&network, "sharing", MODEL, "");
+    let home = network.directory.path().join("fetching");
+    json_of(&home, &["init"]);
+    let genesis = ["genesis", "new", "--network", "arknet-1"];
+    let params = ["--param", "model_deposit=0", "--param", "model_review_ms=1000"];
+    json_of(&home, &[&genesis[..], &params].concat());
+    let rpc: SocketAddr = ([127, 0, 0, 1], free_port()).into();
+    let ledger = format!("[ledger]\nrpc = \"{rpc}\"\nblock_interval_ms = 200\n");
+    fs::write(home.join("arknet.toml"), format!("{ASKING_ANYONE}{ledger}")).unwrap();
+    let roles = "validator,compute,gateway";
+    let fetching = Node::start(&home, &flags(roles, Some(network.seed.address())));
+    crate::network::wait_for_peer(fetching.gateway(), "shared/model", source.peer());
+    until("a block", || get(rpc, "/status"), |status| status["height"].as_u64() > Some(0));
+    let accept = |digest: &str| {
+        let facts = ["--licence", "MIT", "--size", "9", "--digest", digest];
+        json_of(&home, &[&["model", "register", "shared/model", "--yes"], &facts[..]].concat());
+        let model = || get(rpc, &format!("/models/{digest}"));
+        until("its acceptance", model, |model| model["accepted"] == true);
+    };
+    let listed = |home: &Path| json_of(home, &["model", "list"])[0].clone();
+    let entry = listed(&source.home);
+    let (offered, other) =
+        (entry["digest"].as_str().unwrap(), format!("sha256:{}", "07".repeat(32)));
+
+    accept(&other);
+    let refused = run(&home, &["model", "pull", "shared/model"]);
+    let words = text(&refused.stderr);
+    assert!(!refused.status.success(), "{words}");
+    assert!(words.contains(offered) && words.contains(&other), "{words}");
+
+    accept(offered);
+    let pulled = run(&home, &["model", "pull", "shared/model"]);
+    assert!(pulled.status.success(), "{}", text(&pulled.stderr));
+    assert_eq!(listed(&home)["vouched_for"], true);
+    let table = text(&run(&home, &["model", "list"]).stdout);
+    assert!(table.contains("vouches"), "{table}");
+    assert_eq!(listed(&source.home)["vouched_for"], false, "it follows no ledger");
 }
 
 /// The shipped model with so many bytes behind it, which do not matter to it.
