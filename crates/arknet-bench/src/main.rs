@@ -10,6 +10,7 @@ mod mixed;
 mod nodes;
 mod provider;
 mod pull;
+mod snapshot;
 mod upstream;
 mod validators;
 
@@ -43,6 +44,10 @@ fn main() -> anyhow::Result<()> {
             chain::run(accounts)
         }
         Some("validators") => validators::run(),
+        Some("snapshot") => {
+            let accounts = arguments.get(1).map_or(Ok(1_000_000), |text| text.parse())?;
+            snapshot::run(accounts)
+        }
         Some("soak") => runtime()?.block_on(soak()),
         Some("mixed") => {
             let seconds = arguments.get(1).map_or(Ok(600), |text| text.parse())?;
@@ -56,12 +61,13 @@ fn main() -> anyhow::Result<()> {
             upstream::run().await?;
             tokio::task::block_in_place(pull::run)?;
             chain::run(100_000)?;
-            validators::run()
+            validators::run()?;
+            snapshot::run(1_000_000)
         }),
         Some(other) => {
             anyhow::bail!(
                 "{other}: the arguments are chain [ACCOUNTS], lan, latency, mixed [SECONDS], pull, \
-                 soak, upstream and validators"
+                 snapshot [ACCOUNTS], soak, upstream and validators"
             )
         }
     }

@@ -14,26 +14,27 @@ use std::{
 
 use anyhow::{Context, ensure};
 use arknet_chain::{Action, Genesis, GenesisValidator, Params, SignedTransaction, TransactionBody};
-use arknet_types::{Atoms, KeyPair, NetworkId, encode};
+use arknet_types::{Address, Atoms, KeyPair, NetworkId, encode};
 use serde_json::Value;
 
 use crate::{chain::key, load::percentile, nodes};
 
 /// Connections that send, each from accounts of its own.
-const SENDERS: usize = 256;
+pub(crate) const SENDERS: usize = 256;
 /// Accounts of each.
-const ACCOUNTS: usize = 2;
+pub(crate) const ACCOUNTS: usize = 2;
 /// Transfers from each account.
 const TRANSFERS: u64 = 120;
 /// Transfers whose way into a block is timed, while nothing else goes on.
 const TIMED: usize = 100;
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A validator. Killed when dropped.
-struct Member {
-    child: Child,
-    rpc: SocketAddr,
-    home: PathBuf,
+/// A node of the chain. Killed when dropped.
+pub(crate) struct Member {
+    pub(crate) child: Child,
+    pub(crate) rpc: SocketAddr,
+    pub(crate) home: PathBuf,
+    mesh: String,
 }
 
 impl Drop for Member {
@@ -82,7 +83,7 @@ fn account(n: usize) -> KeyPair {
     key(n, 4)
 }
 
-fn genesis(count: usize) -> anyhow::Result<Genesis> {
+pub(crate) fn genesis(count: usize) -> anyhow::Result<Genesis> {
     let validators = (0..count).map(|n| GenesisValidator {
         operator: key(n, 2).public().address(),
         key: key(n, 3).public(),
@@ -101,6 +102,7 @@ fn genesis(count: usize) -> anyhow::Result<Genesis> {
     })
 }
 
+/// The validators of the genesis, connected.
 fn start(
     program: &Path,
     directory: &Path,
@@ -108,9 +110,26 @@ fn start(
     count: usize,
 ) -> anyhow::Result<Vec<Member>> {
     let mut members: Vec<Member> = Vec::new();
-    let mut seeds: Vec<String> = Vec::new();
     for n in 0..count {
-        let home = directory.join(format!("validator-{n}"));
+        let member =
+            Member::start(program, directory, genesis, &members, "block_interval_ms = 0\n")?;
+        members.push(member);
+    }
+    Ok(members)
+}
+
+impl Member {
+    /// The next node: a validator as long as the genesis names one more. `ledger` is more of its
+    /// configuration.
+    pub(crate) fn start(
+        program: &Path,
+        directory: &Path,
+        genesis: &Genesis,
+        others: &[Self],
+        ledger: &str,
+    ) -> anyhow::Result<Self> {
+        let n = others.len();
+        let home = directory.join(format!("node-{n}"));
         fs::create_dir_all(&home)?;
         fs::write(home.join("genesis.json"), genesis.to_json())?;
         arknet_sdk::keyfile::create(&home.join("consensus.key"), &key(n, 3))?;
@@ -118,43 +137,48 @@ fn start(
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let config = format!(
             "[ledger]\nrpc = \"127.0.0.1:{port}\"\nrpc_requests_per_second = 1000000\n\
-             block_interval_ms = 0\n[grid]\nmdns = false\n"
+             {ledger}[grid]\nmdns = false\n"
         );
         fs::write(home.join("arknet.toml"), config)?;
         let mut command = Command::new(program);
-        command.arg("--data-dir").arg(&home).args(["--json", "start", "--role", "validator"]);
-        command.args(["--admin", "127.0.0.1:0", "--listen", "/ip4/127.0.0.1/tcp/0"]);
-        command.args(seeds.iter().flat_map(|seed| ["--seed", seed]));
+        command.arg("--data-dir").arg(&home).args(["--json", "start"]);
+        command
+            .args(["--role", if n < genesis.validators.len() { "validator" } else { "gateway" }]);
+        command.args(["--gateway", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        command.args(["--listen", "/ip4/127.0.0.1/tcp/0"]);
+        command.args(others.iter().flat_map(|other| ["--seed", &other.mesh]));
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let mut line = String::new();
         let output = child.stdout.take().context("the child has an output")?;
         BufReader::new(output).read_line(&mut line)?;
         let status: Value = serde_json::from_str(&line).context("the node did not start")?;
-        seeds.push(status["addresses"][0].as_str().unwrap_or_default().to_owned());
-        members.push(Member { child, rpc: SocketAddr::from(([127, 0, 0, 1], port)), home });
+        let mesh = status["addresses"][0].as_str().unwrap_or_default().to_owned();
+        Ok(Self { child, rpc: SocketAddr::from(([127, 0, 0, 1], port)), home, mesh })
     }
-    Ok(members)
 }
 
 /// One connection to an RPC.
-struct Rpc {
+pub(crate) struct Rpc {
     stream: TcpStream,
     address: SocketAddr,
 }
 
 impl Rpc {
-    fn open(address: SocketAddr) -> anyhow::Result<Self> {
+    pub(crate) fn open(address: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, address })
     }
 
-    fn get(&mut self, path: &str) -> anyhow::Result<(u16, Value)> {
+    pub(crate) fn get(&mut self, path: &str) -> anyhow::Result<(u16, Value)> {
         let head = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", self.address);
         self.exchange(head.as_bytes())
     }
 
-    fn submit(&mut self, transaction: &SignedTransaction) -> anyhow::Result<(u16, Value)> {
+    pub(crate) fn submit(
+        &mut self,
+        transaction: &SignedTransaction,
+    ) -> anyhow::Result<(u16, Value)> {
         let body = format!("{{\"transaction\":\"{}\"}}", hex::encode(encode(transaction)));
         let request = format!(
             "POST /transactions HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\n\
@@ -163,6 +187,25 @@ impl Rpc {
             body.len()
         );
         self.exchange(request.as_bytes())
+    }
+
+    /// Sends it until it is taken.
+    pub(crate) fn submit_patiently(
+        &mut self,
+        transaction: &SignedTransaction,
+        refused: &AtomicU64,
+    ) -> anyhow::Result<()> {
+        let began = Instant::now();
+        loop {
+            let (status, answer) = self.submit(transaction)?;
+            if status < 300 {
+                return Ok(());
+            }
+            // Full, or too many at once.
+            ensure!(began.elapsed() < PATIENCE && matches!(status, 409 | 429 | 503), "{answer}");
+            refused.fetch_add(1, Ordering::Relaxed);
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     fn exchange(&mut self, request: &[u8]) -> anyhow::Result<(u16, Value)> {
@@ -201,6 +244,15 @@ fn wait(members: &[Member], height: u64) -> anyhow::Result<()> {
 }
 
 fn transfer(genesis: &Genesis, from: usize, nonce: u64) -> SignedTransaction {
+    transfer_to(genesis, from, nonce, account(from / 2).public().address())
+}
+
+pub(crate) fn transfer_to(
+    genesis: &Genesis,
+    from: usize,
+    nonce: u64,
+    to: Address,
+) -> SignedTransaction {
     let body = TransactionBody {
         network: genesis.network.clone(),
         signer: account(from).public(),
@@ -208,7 +260,7 @@ fn transfer(genesis: &Genesis, from: usize, nonce: u64) -> SignedTransaction {
         gas_limit: 21_000,
         fee_max: Atoms(10),
         tip: Atoms::ZERO,
-        action: Action::Transfer { to: account(from / 2).public().address(), amount: Atoms(7) },
+        action: Action::Transfer { to, amount: Atoms(7) },
     };
     SignedTransaction::sign(body, &account(from))
 }
@@ -295,20 +347,7 @@ fn send(
     refused: &AtomicU64,
 ) -> anyhow::Result<()> {
     let mut rpc = Rpc::open(address)?;
-    for transaction in list {
-        let began = Instant::now();
-        loop {
-            let (status, answer) = rpc.submit(transaction)?;
-            if status < 300 {
-                break;
-            }
-            // Full, or too many at once.
-            ensure!(began.elapsed() < PATIENCE && matches!(status, 409 | 429 | 503), "{answer}");
-            refused.fetch_add(1, Ordering::Relaxed);
-            thread::sleep(Duration::from_millis(5));
-        }
-    }
-    Ok(())
+    list.iter().try_for_each(|transaction| rpc.submit_patiently(transaction, refused))
 }
 
 /// Single transfers while the others send.

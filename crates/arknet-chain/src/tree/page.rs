@@ -4,6 +4,9 @@ use crate::Hash;
 /// Ways out of a page.
 pub(super) const WAYS: usize = 16;
 
+/// Bytes of a page that has a leaf each way.
+const BYTES_MAX: usize = 4 + WAYS * 64;
+
 /// What lies one way down.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum Child {
@@ -40,7 +43,9 @@ impl Page {
 
     /// Two maps of bits (what is there, what of it is a leaf), then 32 or 64 bytes for each child.
     pub(super) fn to_bytes(self) -> Vec<u8> {
-        let (mut there, mut leaves, mut out) = (0_u16, 0_u16, vec![0; 4]);
+        let (mut there, mut leaves) = (0_u16, 0_u16);
+        let mut out = Vec::with_capacity(BYTES_MAX);
+        out.extend([0; 4]);
         for (bit, child) in self.0.iter().enumerate() {
             let bit = 1_u16 << bit;
             match child {
@@ -56,6 +61,7 @@ impl Page {
         }
         out[..2].copy_from_slice(&there.to_le_bytes());
         out[2..4].copy_from_slice(&leaves.to_le_bytes());
+        out.shrink_to_fit();
         out
     }
 
