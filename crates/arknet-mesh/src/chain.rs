@@ -1,9 +1,10 @@
 //! What nodes of the chain say to one another.
 //!
 //! Each node that follows the chain opens one stream to each connected peer that does too, and says
-//! there what it has to say, message after message; what the peer says comes on the stream that the
-//! peer opened. Transactions and free jobs are spread by gossip, and passed on once somebody has
-//! judged them.
+//! there what it has to say, message after message; what the peer says comes on the streams that the
+//! peer opened. Long messages have a queue and a stream of their own, which is opened when there is
+//! one: on a slow line a block takes seconds, and votes do not wait for it. Transactions and
+//! free jobs are spread by gossip, and passed on once somebody has judged them.
 //!
 //! Nothing here knows what a message means, and no message waits for a slow peer: what does not fit
 //! into its queue is lost.
@@ -30,9 +31,9 @@ use crate::{
     addresses,
     gossip::Topic,
     limits::{
-        CHAIN_BARRED, CHAIN_BARRED_MAX, CHAIN_EVENTS_MAX, CHAIN_PLACES_PER_STREAM_MAX,
-        CHAIN_QUEUE_BYTES_MAX, CHAIN_QUEUE_MAX, CHAIN_SHORT_BYTES, CHAIN_SILENCE, CHAIN_TIMEOUT,
-        CHAIN_UNJUDGED_MAX, CHAIN_WAITING_BYTES_MAX,
+        CHAIN_BARRED, CHAIN_BARRED_MAX, CHAIN_EVENTS_MAX, CHAIN_IDLE, CHAIN_LONG_BYTES_MAX,
+        CHAIN_LONG_MAX, CHAIN_PLACES_PER_STREAM_MAX, CHAIN_SHORT_BYTES, CHAIN_SHORT_BYTES_MAX,
+        CHAIN_SHORT_MAX, CHAIN_SILENCE, CHAIN_TIMEOUT, CHAIN_UNJUDGED_MAX, CHAIN_WAITING_BYTES_MAX,
     },
     options::ChainOptions,
     status::Connections,
@@ -185,11 +186,25 @@ impl Links {
     }
 }
 
-/// The way to one peer.
+/// The way to one peer. What is long does not hold up what is short.
 #[derive(Clone)]
 struct Link {
-    queue: mpsc::Sender<Arc<[u8]>>,
-    queued_bytes: Arc<AtomicUsize>,
+    short: Queue,
+    long: Queue,
+}
+
+/// Messages on their way.
+#[derive(Clone)]
+struct Queue {
+    frames: mpsc::Sender<Arc<[u8]>>,
+    bytes: Arc<AtomicUsize>,
+    bytes_max: usize,
+}
+
+/// The other end of a queue.
+struct Queued {
+    frames: mpsc::Receiver<Arc<[u8]>>,
+    bytes: Arc<AtomicUsize>,
 }
 
 impl Chain {
@@ -237,13 +252,46 @@ impl Chain {
 }
 
 impl Link {
+    fn new() -> (Self, [Queued; 2]) {
+        let (short, shorts) = Queue::new(CHAIN_SHORT_MAX, CHAIN_SHORT_BYTES_MAX);
+        let (long, longs) = Queue::new(CHAIN_LONG_MAX, CHAIN_LONG_BYTES_MAX);
+        (Self { short, long }, [shorts, longs])
+    }
+
     fn push(&self, peer: &PublicKey, frame: &Arc<[u8]>) {
-        let before = self.queued_bytes.fetch_add(frame.len(), Ordering::Relaxed);
-        let has_room = before.saturating_add(frame.len()) <= CHAIN_QUEUE_BYTES_MAX;
-        if !has_room || self.queue.try_send(Arc::clone(frame)).is_err() {
-            self.queued_bytes.fetch_sub(frame.len(), Ordering::Relaxed);
+        let queue = if frame.len() <= CHAIN_SHORT_BYTES { &self.short } else { &self.long };
+        if !queue.push(frame) {
             tracing::debug!(%peer, "the peer is too slow: a message of the chain is lost");
         }
+    }
+}
+
+impl Queue {
+    fn new(max: usize, bytes_max: usize) -> (Self, Queued) {
+        let (frames, queued) = mpsc::channel(max);
+        let bytes = Arc::new(AtomicUsize::new(0));
+        let queue = Self { frames, bytes: Arc::clone(&bytes), bytes_max };
+        (queue, Queued { frames: queued, bytes })
+    }
+
+    /// Whether there was room.
+    fn push(&self, frame: &Arc<[u8]>) -> bool {
+        let before = self.bytes.fetch_add(frame.len(), Ordering::Relaxed);
+        let has_room = before.saturating_add(frame.len()) <= self.bytes_max;
+        let is_in = has_room && self.frames.try_send(Arc::clone(frame)).is_ok();
+        if !is_in {
+            self.bytes.fetch_sub(frame.len(), Ordering::Relaxed);
+        }
+        is_in
+    }
+}
+
+impl Queued {
+    /// The next message, in the order in which they came; none when nobody has any more.
+    async fn next(&mut self) -> Option<Arc<[u8]>> {
+        let frame = self.frames.recv().await?;
+        self.bytes.fetch_sub(frame.len(), Ordering::Relaxed);
+        Some(frame)
     }
 }
 
@@ -434,18 +482,44 @@ impl LinkTask {
             Some(Ok(Err(error))) => return error == LaneError::Unsupported,
             Some(Err(_)) | None => return false,
         };
-        let (queue, queued) = mpsc::channel(CHAIN_QUEUE_MAX);
-        let queued_bytes = Arc::new(AtomicUsize::new(0));
-        let link = Link { queue, queued_bytes: Arc::clone(&queued_bytes) };
+        let (link, [shorts, longs]) = Link::new();
         self.links.lock().insert(self.peer, link);
         let is_heard = self.events.send(ChainEvent::Joined(self.peer)).await.is_ok();
         if is_heard {
-            gone.run_until_cancelled(write(&mut stream, queued, &queued_bytes)).await;
+            let write = async {
+                select! {
+                    () = write_short(&mut stream, shorts) => {}
+                    () = self.write_long(longs) => {}
+                }
+            };
+            gone.run_until_cancelled(write).await;
         }
         self.links.lock().remove(&self.peer);
         // Whoever listened may have gone.
         let _ = self.events.send(ChainEvent::Gone(self.peer)).await;
         false
+    }
+
+    /// Writes what is long, on a stream that is there while there is any, until one fails.
+    async fn write_long(&self, mut queued: Queued) {
+        while let Some(first) = queued.next().await {
+            let Ok(Ok(mut stream)) = timeout(CHAIN_TIMEOUT, self.open()).await else { return };
+            let mut next = Some(first);
+            while let Some(frame) = next {
+                if !write(&mut stream, &frame).await {
+                    return;
+                }
+                next = select! {
+                    biased;
+                    () = stream.gone() => return,
+                    frame = timeout(CHAIN_IDLE, queued.next()) => frame.unwrap_or_default(),
+                };
+            }
+            // Before the peer takes it for a silent one.
+            if stream.close().await.is_err() {
+                return;
+            }
+        }
     }
 
     async fn open(&self) -> Result<RequestStream, LaneError> {
@@ -456,29 +530,38 @@ impl LinkTask {
 }
 
 /// Writes what is queued, until the stream fails or the peer takes too long for a part of it.
-async fn write(
-    stream: &mut RequestStream,
-    mut queued: mpsc::Receiver<Arc<[u8]>>,
-    queued_bytes: &AtomicUsize,
-) {
+async fn write_short(stream: &mut RequestStream, mut queued: Queued) {
     loop {
         let frame = select! {
             biased;
             // Nothing is ever said back: this is how the end of the stream is noticed.
             () = stream.gone() => return,
-            frame = queued.recv() => frame,
+            frame = queued.next() => frame,
         };
         let Some(frame) = frame else { return };
-        queued_bytes.fetch_sub(frame.len(), Ordering::Relaxed);
-        // Part by part: a large block may take a slow line long, as long as it moves.
-        for part in frame.chunks(CHAIN_SHORT_BYTES) {
-            match timeout(CHAIN_TIMEOUT, stream.write_raw(part)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return tracing::debug!(%error, "a stream of the chain failed"),
-                Err(_) => return tracing::debug!("a peer reads the chain too slowly"),
+        if !write(stream, &frame).await {
+            return;
+        }
+    }
+}
+
+/// Writes a message. Whether it went.
+async fn write(stream: &mut RequestStream, frame: &[u8]) -> bool {
+    // Part by part: a large block may take a slow line long, as long as it moves.
+    for part in frame.chunks(CHAIN_SHORT_BYTES) {
+        match timeout(CHAIN_TIMEOUT, stream.write_raw(part)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a stream of the chain failed");
+                return false;
+            }
+            Err(_) => {
+                tracing::debug!("a peer reads the chain too slowly");
+                return false;
             }
         }
     }
+    true
 }
 
 /// Reads what a peer says. A reader that is behind slows the peer down, and nobody else.
@@ -519,4 +602,48 @@ async fn next(
     let bytes = timeout(CHAIN_TIMEOUT, stream.read_raw(options.message_bytes_max));
     let bytes = bytes.await.map_err(|_| ReadError::Slow)??;
     Ok((bytes, Hold { _place: Some(place), ..hold }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(bytes: usize) -> Arc<[u8]> {
+        vec![0; bytes].into()
+    }
+
+    /// How many of these are taken.
+    fn taken(link: &Link, bytes: usize) -> usize {
+        let queue = if bytes <= CHAIN_SHORT_BYTES { &link.short } else { &link.long };
+        (0..10_000).take_while(|_| queue.push(&frame(bytes))).count()
+    }
+
+    #[tokio::test]
+    async fn short_messages_have_room_when_long_ones_have_none_and_both_are_bounded() {
+        let (link, [mut shorts, mut longs]) = Link::new();
+        let mib = 1024 * 1024;
+        assert_eq!(taken(&link, 8 * mib), CHAIN_LONG_BYTES_MAX / (8 * mib));
+        assert_eq!(taken(&link, 1), CHAIN_SHORT_MAX);
+        assert_eq!(taken(&link, 8 * mib), 0);
+        assert_eq!(longs.next().await.unwrap().len(), 8 * mib);
+        assert_eq!(taken(&link, 8 * mib), 1, "what is written makes room");
+        assert_eq!(shorts.next().await.unwrap().len(), 1);
+        let (link, _queued) = Link::new();
+        assert_eq!(taken(&link, CHAIN_SHORT_BYTES), CHAIN_SHORT_BYTES_MAX / CHAIN_SHORT_BYTES);
+        assert_eq!(taken(&link, CHAIN_SHORT_BYTES + 1), CHAIN_LONG_MAX);
+    }
+
+    #[tokio::test]
+    async fn each_kind_keeps_its_order() {
+        let (link, [mut shorts, mut longs]) = Link::new();
+        let peer = PublicKey([1; 32]);
+        for n in 1..=3 {
+            link.push(&peer, &frame(CHAIN_SHORT_BYTES + n));
+            link.push(&peer, &frame(n));
+        }
+        for n in 1..=3 {
+            assert_eq!(longs.next().await.unwrap().len(), CHAIN_SHORT_BYTES + n);
+            assert_eq!(shorts.next().await.unwrap().len(), n);
+        }
+    }
 }

@@ -109,9 +109,10 @@ pub(crate) const EXCHANGES_ANSWERED_PER_PEER_MAX: usize = 4;
 /// How often a node that follows the chain looks for others when it is connected to few.
 pub(crate) const SEEK_INTERVAL: Duration = Duration::from_secs(10);
 /// Streams of the chain that others hold open here.
-pub(crate) const CHAIN_STREAMS_MAX: usize = 256;
-/// Streams of the chain that one peer holds open here: one, and one that replaces it.
-pub(crate) const CHAIN_STREAMS_PER_PEER_MAX: usize = 2;
+pub(crate) const CHAIN_STREAMS_MAX: usize = 512;
+/// Streams of the chain that one peer holds open here: one for short messages and one for long ones,
+/// and those that replace them.
+pub(crate) const CHAIN_STREAMS_PER_PEER_MAX: usize = 4;
 /// What peers said of the chain and nobody has read yet.
 pub(crate) const CHAIN_EVENTS_MAX: usize = 256;
 /// Bytes of them.
@@ -127,10 +128,17 @@ pub(crate) const CHAIN_SILENCE: Duration = Duration::from_secs(120);
 pub(crate) const CHAIN_BARRED: Duration = Duration::from_secs(60);
 /// Such peers that are remembered.
 pub(crate) const CHAIN_BARRED_MAX: usize = 4096;
-/// Messages of the chain on their way to one peer.
-pub(crate) const CHAIN_QUEUE_MAX: usize = 1024;
+/// A stream for long messages on which nothing is said for so long is closed: before it is taken for
+/// a silent one.
+pub(crate) const CHAIN_IDLE: Duration = Duration::from_secs(60);
+/// Messages of the chain of up to [`CHAIN_SHORT_BYTES`] on their way to one peer.
+pub(crate) const CHAIN_SHORT_MAX: usize = 1024;
 /// Bytes of them.
-pub(crate) const CHAIN_QUEUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub(crate) const CHAIN_SHORT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Longer ones.
+pub(crate) const CHAIN_LONG_MAX: usize = 64;
+/// Bytes of them.
+pub(crate) const CHAIN_LONG_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Gossiped messages of the chain that are not judged yet.
 pub(crate) const CHAIN_UNJUDGED_MAX: usize = 4096;
 /// How long negotiating a stream of the chain may take, or moving [`CHAIN_SHORT_BYTES`] on it.
