@@ -15,9 +15,11 @@ mod gathering;
 mod join;
 mod journal;
 mod keeper;
+mod lease;
 mod run;
 mod serve;
 mod shelf;
+mod turns;
 
 use std::{fmt, path::PathBuf, sync::Arc, thread};
 

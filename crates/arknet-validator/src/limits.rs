@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use arknet_chain::limits::{BLOCK_BYTES_MAX, TRANSACTION_BYTES_MAX};
-use arknet_consensus::limits::MESSAGE_BYTES_MAX;
+use arknet_consensus::limits::{MESSAGE_BYTES_MAX, PEERS_MAX};
 
 /// Bytes of memory for pages of the store, where nothing else is said.
 pub const CACHE_BYTES: usize = 64 * 1024 * 1024;
@@ -18,6 +18,12 @@ pub const PRUNED_PER_COMMIT_MAX: u64 = 4;
 pub const SNAPSHOT_INTERVAL: u64 = 10_000;
 /// Snapshots that are kept for others, the last ones.
 pub const SNAPSHOTS_MAX: usize = 2;
+/// Older ones that stay while others fetch them.
+pub const SNAPSHOTS_LEASED_MAX: usize = 2;
+/// Time for which an older one stays after a part of it was asked for.
+pub const SNAPSHOT_LEASE_MS: u64 = 120_000;
+/// Time for which it stays in all.
+pub const SNAPSHOT_LEASES_MS_MAX: u64 = 6 * 3_600_000;
 /// Heights by which others must be ahead for a snapshot to be looked for; fewer blocks are fetched.
 pub const SNAPSHOT_BEHIND_MIN: u64 = 5_000;
 /// Time between two questions for snapshots.
@@ -84,8 +90,20 @@ pub const GATHER_MS: u64 = 20;
 pub const GATHER_WINDOW_MS: u64 = 100;
 /// Transactions in that time that are many.
 pub const GATHER_FROM_PER_WINDOW: usize = 100;
-/// Requests of peers for old blocks and snapshots that wait to be read; they ask again.
-pub const SERVED_MAX: usize = 64;
+/// Requests of one peer for old blocks and snapshots that wait to be read; it asks again.
+pub const SERVED_PER_PEER_MAX: usize = 4;
+/// Peers of which it is known what they want, and what they were given.
+pub const SERVED_PEERS_MAX: usize = PEERS_MAX;
+/// Bytes that one peer is given in a second, of old blocks and snapshots.
+pub const SERVED_BYTES_PER_S: u64 = 8 * 1024 * 1024;
+/// Bytes that all are given in a second.
+pub const SERVED_BYTES_PER_S_IN_ALL: u64 = 32 * 1024 * 1024;
+/// Bytes that one peer is given before their time.
+pub const SERVED_AHEAD_BYTES: u64 = 32 * 1024 * 1024;
+/// Bytes that all are given before their time.
+pub const SERVED_AHEAD_BYTES_IN_ALL: u64 = 128 * 1024 * 1024;
+/// Bytes that an answer counts for, where it has fewer: finding it takes time too.
+pub const SERVED_ANSWER_BYTES_MIN: u64 = 64 * 1024;
 /// Bytes of blocks in one answer to such a request; one block may have more.
 pub const SERVED_BYTES_MAX: usize = BLOCK_BYTES_MAX / 2;
 /// Signatures that are worth a thread of their own.

@@ -9,7 +9,8 @@ use arknet_chain::{Hash, Manifest};
 use arknet_consensus::SnapshotPart;
 use arknet_types::encode;
 
-use crate::{Reader, StoreError, limits::SNAPSHOTS_MAX};
+use super::lease::{Lease, stays};
+use crate::{Reader, StoreError};
 
 const DIRECTORY: &str = "snapshots";
 const DRAFT: &str = "new";
@@ -18,13 +19,21 @@ const MANIFEST: &str = "manifest";
 #[derive(Debug)]
 pub(super) struct Shelf {
     directory: PathBuf,
-    /// The height of each, its manifest, the newest last.
-    kept: Vec<(u64, Manifest)>,
+    /// The newest last.
+    kept: Vec<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    height: u64,
+    manifest: Manifest,
+    lease: Lease,
 }
 
 impl Shelf {
-    /// Looks what is there. What cannot be read is not given to anybody.
-    pub(super) fn open(ledger: &Path) -> io::Result<Self> {
+    /// Looks what is there. What cannot be read is not given to anybody; all else may be what somebody
+    /// was fetching before this node was started again.
+    pub(super) fn open(ledger: &Path, now_ms: u64) -> io::Result<Self> {
         let directory = ledger.join(DIRECTORY);
         fs::create_dir_all(&directory)?;
         let mut kept = Vec::new();
@@ -34,18 +43,22 @@ impl Shelf {
             let manifest = fs::read(path.join(MANIFEST)).ok();
             let manifest = manifest.and_then(|bytes| Manifest::parse(&bytes).ok());
             match height.zip(manifest) {
-                Some(found) => kept.push(found),
+                Some((height, manifest)) => {
+                    let mut lease = Lease::default();
+                    lease.ask(now_ms);
+                    kept.push(Kept { height, manifest, lease });
+                }
                 None => fs::remove_dir_all(&path)?,
             }
         }
-        kept.sort_by_key(|(height, _)| *height);
+        kept.sort_by_key(|kept: &Kept| kept.height);
         Ok(Self { directory, kept })
     }
 
-    /// Puts the state that is shown there, and takes the oldest away.
+    /// Puts the state that is shown there.
     pub(super) fn put(&mut self, reader: &Reader) -> Result<(), StoreError> {
         let height = reader.height();
-        if self.kept.iter().any(|(kept, _)| *kept == height) {
+        if self.kept.iter().any(|kept| kept.height == height) {
             return Ok(());
         }
         let draft = self.directory.join(DRAFT);
@@ -60,24 +73,42 @@ impl Shelf {
         fs::write(draft.join(MANIFEST), encode(&manifest))?;
         fs::rename(&draft, self.directory.join(height.to_string()))?;
         tracing::info!(height, parts = manifest.parts.len(), "made a snapshot for others");
-        self.kept.push((height, manifest));
-        while self.kept.len() > SNAPSHOTS_MAX {
-            let (oldest, _) = self.kept.remove(0);
-            fs::remove_dir_all(self.directory.join(oldest.to_string()))?;
+        self.kept.push(Kept { height, manifest, lease: Lease::default() });
+        Ok(())
+    }
+
+    /// Takes away what is old and not being fetched.
+    pub(super) fn tidy(&mut self, now_ms: u64) -> io::Result<()> {
+        let mut leases: Vec<Lease> = self.kept.iter().map(|kept| kept.lease).collect();
+        let stays = stays(&mut leases, now_ms);
+        for (kept, lease) in self.kept.iter_mut().zip(leases) {
+            kept.lease = lease;
+        }
+        let gone = self.kept.iter().zip(&stays).filter(|(_, stays)| !**stays);
+        let gone: Vec<u64> = gone.map(|(kept, _)| kept.height).collect();
+        for height in gone {
+            self.kept.retain(|kept| kept.height != height);
+            fs::remove_dir_all(self.directory.join(height.to_string()))?;
         }
         Ok(())
     }
 
     /// The newest.
-    pub(super) fn newest(&self) -> Option<&Manifest> {
-        self.kept.last().map(|(_, manifest)| manifest)
+    pub(super) fn newest(&mut self, now_ms: u64) -> Option<&Manifest> {
+        let newest = self.kept.last_mut()?;
+        newest.lease.ask(now_ms);
+        Some(&newest.manifest)
     }
 
     /// A part; empty where it is not there.
-    pub(super) fn part(&self, block: Hash, index: u32) -> SnapshotPart {
-        let found = self.kept.iter().find(|(_, manifest)| manifest.block.header.id() == block);
-        let path = found.map(|(height, _)| self.directory.join(height.to_string()));
-        let bytes = path.and_then(|path| fs::read(path.join(index.to_string())).ok());
+    pub(super) fn part(&mut self, block: Hash, index: u32, now_ms: u64) -> SnapshotPart {
+        let mut kept = self.kept.iter_mut();
+        let found = kept.find(|kept| kept.manifest.block.header.id() == block);
+        let bytes = found.and_then(|kept| {
+            kept.lease.ask(now_ms);
+            let path = self.directory.join(kept.height.to_string());
+            fs::read(path.join(index.to_string())).ok()
+        });
         SnapshotPart { block, index, bytes: bytes.unwrap_or_default() }
     }
 }
