@@ -1,21 +1,24 @@
 //! The file `arknet.toml`, typed. Flags override the file; unknown keys are refused.
 
+mod ledger;
 mod registry;
 
 use std::{
     collections::BTreeSet,
     fmt, io,
     net::SocketAddr,
-    num::NonZeroU64,
     path::{Path, PathBuf},
 };
 
 use arknet_protocol::{Preempt, Who};
 use arknet_provider::upstream::UpstreamOptions;
-use arknet_types::{Address, Atoms, Endpoint, ModelName, NetworkId, NodeId, Profile};
+use arknet_types::{Atoms, Endpoint, ModelName, NetworkId, NodeId, Profile};
 use serde::{Deserialize, Serialize};
 
-pub use self::registry::{RegistryDatabase, RegistryDatabaseError, RegistrySection};
+pub use self::{
+    ledger::{LedgerSection, NotABlock, TrustedBlock},
+    registry::{RegistryDatabase, RegistryDatabaseError, RegistrySection},
+};
 use crate::discovery::{self, ProbeTarget};
 
 /// The file name of the configuration in the data directory.
@@ -155,34 +158,6 @@ pub struct Grid {
     /// Nothing of an answer leaves before the disk has the line that opens its request. Otherwise
     /// the system has it, and a loss of power may take the lines of a few milliseconds.
     pub audit_waits_for_disk: bool,
-}
-
-/// The section `[ledger]`. A node that has a genesis follows the chain that begins with it, and votes
-/// where its role is `validator`.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct LedgerSection {
-    /// What the chain begins with; `genesis.json` in the data directory, where it is, when not given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub genesis: Option<PathBuf>,
-    /// Address and port of the chain RPC.
-    pub rpc: SocketAddr,
-    /// Host names that may be used for the RPC beside those of this machine.
-    pub allowed_hosts: Vec<String>,
-    /// Requests of one address to the RPC in a second (1 to 1000000). All addresses together have
-    /// five times as many.
-    pub rpc_requests_per_second: u32,
-    /// The account this node votes for; that of its own wallet when not given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub operator: Option<Address>,
-    /// Memory for pages of the ledger, in megabytes (1 to 65536).
-    pub cache_mb: u64,
-    /// Blocks that are kept, the last ones; all when not given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub keep_blocks: Option<NonZeroU64>,
-    /// Time between two blocks when there is nothing to put in, in milliseconds (0 to 60000). All
-    /// validators should have the same.
-    pub block_interval_ms: u64,
 }
 
 /// The section `[gateway]`.
@@ -386,21 +361,6 @@ impl Default for Grid {
             audit_log: None,
             audit_file_bytes_max: 16 << 20,
             audit_waits_for_disk: true,
-        }
-    }
-}
-
-impl Default for LedgerSection {
-    fn default() -> Self {
-        Self {
-            genesis: None,
-            rpc: SocketAddr::from(([127, 0, 0, 1], 26657)),
-            allowed_hosts: vec![],
-            rpc_requests_per_second: 2_000,
-            operator: None,
-            cache_mb: 64,
-            keep_blocks: None,
-            block_interval_ms: 1_000,
         }
     }
 }
@@ -629,14 +589,6 @@ impl Config {
         for (key, value, low, high) in [
             ("shutdown_grace_ms", self.shutdown_grace_ms, 0, 600_000),
             ("grid.audit_file_bytes_max", self.grid.audit_file_bytes_max, 65_536, 1 << 40),
-            (
-                "ledger.rpc_requests_per_second",
-                self.ledger.rpc_requests_per_second.into(),
-                1,
-                1_000_000,
-            ),
-            ("ledger.cache_mb", self.ledger.cache_mb, 1, 65_536),
-            ("ledger.block_interval_ms", self.ledger.block_interval_ms, 0, 60_000),
             ("compute.requests_per_peer_max", compute.requests_per_peer_max.into(), 1, 65_536),
             ("compute.queue_max", compute.queue_max.into(), 0, 65_536),
             ("compute.slow_reader_ms", compute.slow_reader_ms, 1_000, 600_000),
@@ -653,6 +605,7 @@ impl Config {
             ("compute.context_tokens", compute.context_tokens.unwrap_or(64).into(), 64, 1 << 24),
         ]
         .into_iter()
+        .chain(self.ledger.ranges())
         .chain(of_registry)
         {
             if !(low..=high).contains(&value) {
@@ -742,6 +695,13 @@ mod tests {
             ("[grid]\nnode_id = \"my node\"", "may not contain"),
             ("[compute]\nqueue_max = 65537", "between 0 and 65536"),
             ("[compute]\nallow_peers = [\"bob\"]", "arknet peers approve"),
+            ("[ledger]\ncheckpoint_ms = 600001", "ledger.checkpoint_ms must lie between 0 and"),
+            (
+                "[ledger]\nsnapshot_interval = 1000000001",
+                "ledger.snapshot_interval must lie between",
+            ),
+            ("[ledger]\ntrusted = \"12\"", "\"12\" is not HEIGHT:NAME"),
+            ("[ledger]\ntrusted = \"12:0xab\"", "as arknet chain block shows them"),
             ("[compute]\nmodels = [\"a b\"]", "may not contain"),
             (
                 "[grid]\nregistry = \"http://r.example\"",
@@ -755,6 +715,21 @@ mod tests {
             let error = load(text).unwrap_err().to_string();
             assert!(error.contains(words), "{text:?}: {error}");
         }
+    }
+
+    #[test]
+    fn a_trusted_block_is_its_height_and_name() {
+        let name = "ab".repeat(32);
+        let text = |height: &str| format!("[ledger]\ntrusted = \"{height}:{name}\"");
+        let config = load(&text("12")).unwrap();
+        let trusted = config.ledger.trusted.unwrap();
+        assert_eq!((trusted.height, trusted.name.to_string()), (12, name.clone()));
+        assert_eq!(load(&config.to_toml()).unwrap(), config);
+        for height in ["", "-1", "0", "18446744073709551616", "12:13"] {
+            let error = load(&text(height)).unwrap_err().to_string();
+            assert!(error.contains("is not HEIGHT:NAME"), "{error}");
+        }
+        assert!(load(&text("18446744073709551615")).is_ok());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     net::SocketAddr,
+    num::NonZeroU64,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -148,7 +149,9 @@ impl Ledger {
             store: StoreOptions {
                 cache_bytes: usize::try_from(config.ledger.cache_mb << 20).unwrap_or(usize::MAX),
                 keep_blocks: config.ledger.keep_blocks,
-                ..StoreOptions::default()
+                checkpoint_ms: config.ledger.checkpoint_ms,
+                snapshot_interval: NonZeroU64::new(config.ledger.snapshot_interval),
+                trusted: config.ledger.trusted.map(|block| (block.height, block.name)),
             },
             consensus: Options {
                 key: voter(data, config)?,

@@ -249,7 +249,8 @@ impl Join {
             Step::Unproved => {
                 tracing::error!(
                     "a snapshot cannot be proved by what this node knows: that is too old, or too \
-                     many validators are others now; name a block that is trusted"
+                     many validators are others now. Ask somebody you trust for arknet chain block, \
+                     write trusted = \"HEIGHT:NAME\" under [ledger] into arknet.toml, start again"
                 );
             }
             Step::Forged => {
