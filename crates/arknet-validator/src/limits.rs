@@ -95,13 +95,13 @@ pub const SERVED_PER_PEER_MAX: usize = 4;
 /// Peers of which it is known what they want, and what they were given.
 pub const SERVED_PEERS_MAX: usize = PEERS_MAX;
 /// Bytes that one peer is given in a second, of old blocks and snapshots.
-pub const SERVED_BYTES_PER_S: u64 = 8 * 1024 * 1024;
+pub const SERVED_BYTES_PER_S: u64 = 16 * 1024 * 1024;
 /// Bytes that all are given in a second.
-pub const SERVED_BYTES_PER_S_IN_ALL: u64 = 32 * 1024 * 1024;
-/// Bytes that one peer is given before their time.
-pub const SERVED_AHEAD_BYTES: u64 = 32 * 1024 * 1024;
+pub const SERVED_BYTES_PER_S_IN_ALL: u64 = 64 * 1024 * 1024;
+/// Bytes that one peer is given before their time: the snapshot of a million accounts.
+pub const SERVED_AHEAD_BYTES: u64 = 64 * 1024 * 1024;
 /// Bytes that all are given before their time.
-pub const SERVED_AHEAD_BYTES_IN_ALL: u64 = 128 * 1024 * 1024;
+pub const SERVED_AHEAD_BYTES_IN_ALL: u64 = 256 * 1024 * 1024;
 /// Bytes that an answer counts for, where it has fewer: finding it takes time too.
 pub const SERVED_ANSWER_BYTES_MIN: u64 = 64 * 1024;
 /// Bytes of blocks in one answer to such a request; one block may have more.
