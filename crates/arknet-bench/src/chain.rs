@@ -1,14 +1,18 @@
 //! What the ledger costs without consensus: signatures, execution, the tree, proofs.
 
+mod memory;
+
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use arknet_chain::{
-    Action, Block, Claim, Executed, Genesis, GenesisValidator, Header, Ingredients, Key,
-    MemoryState, NoQuotes, Params, Parent, SignedTransaction, TransactionBody, VerifiedBlock,
-    build_block, execute_block, prove, which_hold, which_hold_after,
+    Action, Block, Claim, Executed, Genesis, GenesisValidator, Header, Ingredients, Key, NoQuotes,
+    Params, Parent, SignedTransaction, TransactionBody, VerifiedBlock, build_block, execute_block,
+    prove, which_hold, which_hold_after,
 };
 use arknet_types::{Atoms, KeyPair, NetworkId, Timestamp};
+
+use self::memory::Memory;
 
 /// Transfers in a block: as many as its gas allows.
 const TRANSFERS: usize = 4_700;
@@ -21,7 +25,7 @@ pub(crate) fn run(accounts: usize) -> anyhow::Result<()> {
     let genesis = genesis(&keys)?;
     let began = Instant::now();
     let (changes, _) = genesis.state()?;
-    let mut state = MemoryState::default();
+    let mut state = Memory::default();
     state.apply(changes);
     println!(
         "the ledger: {accounts} accounts, {BLOCKS} blocks of {TRANSFERS} transfers, no consensus"
@@ -57,11 +61,7 @@ fn genesis(keys: &[KeyPair]) -> anyhow::Result<Genesis> {
 }
 
 /// Blocks that follow each other, from accounts that follow no order.
-fn make_chain(
-    genesis: &Genesis,
-    state: &MemoryState,
-    keys: &[KeyPair],
-) -> anyhow::Result<Vec<Block>> {
+fn make_chain(genesis: &Genesis, state: &Memory, keys: &[KeyPair]) -> anyhow::Result<Vec<Block>> {
     let mut state = state.clone();
     let (mut parent, mut commit) = (genesis.id(), None);
     let mut blocks = Vec::new();
@@ -144,7 +144,7 @@ fn signatures(chain: &[Block]) {
     );
 }
 
-fn execution(genesis: &Genesis, state: &MemoryState, chain: &[Block]) -> anyhow::Result<()> {
+fn execution(genesis: &Genesis, state: &Memory, chain: &[Block]) -> anyhow::Result<()> {
     let count = chain.len() * TRANSFERS;
     // Alone: what is left when the signatures are checked.
     let checked: Result<Vec<VerifiedBlock>, _> =
@@ -175,12 +175,12 @@ fn execution(genesis: &Genesis, state: &MemoryState, chain: &[Block]) -> anyhow:
 type Check = fn(&[Claim], &mut dyn FnMut()) -> Vec<bool>;
 
 struct Replay {
-    state: MemoryState,
+    state: Memory,
     parent: arknet_chain::Hash,
 }
 
 impl Replay {
-    fn new(genesis: &Genesis, state: &MemoryState) -> Self {
+    fn new(genesis: &Genesis, state: &Memory) -> Self {
         Self { state: state.clone(), parent: genesis.id() }
     }
 
@@ -198,7 +198,7 @@ impl Replay {
     }
 }
 
-fn proofs(state: &MemoryState, keys: &[KeyPair]) -> anyhow::Result<()> {
+fn proofs(state: &Memory, keys: &[KeyPair]) -> anyhow::Result<()> {
     let root = arknet_chain::state_root(state);
     let places: Vec<Key> = keys
         .iter()

@@ -110,7 +110,7 @@ fn start(
     count: usize,
 ) -> anyhow::Result<Vec<Member>> {
     let mut members: Vec<Member> = Vec::new();
-    for n in 0..count {
+    for _ in 0..count {
         let member =
             Member::start(program, directory, genesis, &members, "block_interval_ms = 0\n")?;
         members.push(member);

@@ -80,7 +80,10 @@ impl<'a, V: StateView> Ledger<'a, V> {
     }
 
     pub(crate) fn write<T: BorshSerialize>(&mut self, key: &Key, value: &T) {
-        self.transaction.insert(key.bytes(), Some(arknet_types::encode(value)));
+        let mut bytes = arknet_types::encode(value);
+        // Most are small, and thousands of them stay until the end of the block.
+        bytes.shrink_to_fit();
+        self.transaction.insert(key.bytes(), Some(bytes));
     }
 
     pub(crate) fn remove(&mut self, key: &Key) {

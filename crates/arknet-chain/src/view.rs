@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use borsh::BorshDeserialize;
 
@@ -76,23 +76,22 @@ pub fn grow(
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct MemoryState {
     values: BTreeMap<Vec<u8>, Vec<u8>>,
-    pages: HashMap<Vec<u8>, Vec<u8>>,
+    pages: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 impl MemoryState {
     /// Writes what a block changes.
     pub fn apply(&mut self, changes: Changes) {
-        for (key, value) in changes.values {
-            match value {
-                Some(value) => drop(self.values.insert(key, value)),
-                None => drop(self.values.remove(&key)),
-            }
-        }
-        for (path, page) in changes.pages {
-            match page {
-                Some(page) => drop(self.pages.insert(path, page)),
-                None => drop(self.pages.remove(&path)),
-            }
+        write(&mut self.values, changes.values);
+        write(&mut self.pages, changes.pages);
+    }
+}
+
+fn write(map: &mut BTreeMap<Vec<u8>, Vec<u8>>, changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>) {
+    for (key, value) in changes {
+        match value {
+            Some(value) => drop(map.insert(key, value)),
+            None => drop(map.remove(&key)),
         }
     }
 }

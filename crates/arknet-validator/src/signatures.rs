@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     num::NonZero,
+    ops::Range,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -27,21 +28,16 @@ pub fn which_hold(claims: &[Claim], meanwhile: &mut dyn FnMut()) -> Vec<bool> {
         meanwhile();
         return which_hold_by(claims, checked);
     }
-    // Small enough that all end at about the same time, whatever the first was about.
-    let part = claims.len().div_ceil(2 * processors);
-    let part = part.clamp(SIGNATURES_PER_THREAD_MIN, SIGNATURES_PER_SUM_MAX);
-    let parts: Vec<&[Claim]> = claims.chunks(part).collect();
     let next = AtomicUsize::new(0);
     let work = || {
         let mut found = Vec::new();
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(part) = parts.get(index) else { return found };
-            found.push((index, which_hold_by(part, checked)));
+        while let Some(part) = take(&next, claims.len(), processors) {
+            found.push((part.start, which_hold_by(&claims[part], checked)));
         }
+        found
     };
     let mut found = thread::scope(|scope| {
-        let helpers = (processors - 1).min(parts.len());
+        let helpers = (processors - 1).min(claims.len() / SIGNATURES_PER_THREAD_MIN);
         let others: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
         meanwhile();
         let mut found = work();
@@ -53,8 +49,20 @@ pub fn which_hold(claims: &[Claim], meanwhile: &mut dyn FnMut()) -> Vec<bool> {
         }
         found
     });
-    found.sort_unstable_by_key(|(index, _)| *index);
+    found.sort_unstable_by_key(|(start, _)| *start);
     found.into_iter().flat_map(|(_, answers)| answers).collect()
+}
+
+/// The next claims that nobody has taken: first many, which cost less together, then few, so that all
+/// processors end at about the same time.
+fn take(next: &AtomicUsize, all: usize, processors: usize) -> Option<Range<usize>> {
+    let end = |start: usize| {
+        let part = all.saturating_sub(start) / (2 * processors);
+        all.min(start + part.clamp(SIGNATURES_PER_THREAD_MIN, SIGNATURES_PER_SUM_MAX))
+    };
+    let more = |start: usize| (start < all).then(|| end(start));
+    let start = next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+    Some(start..end(start))
 }
 
 fn checked(key: &PublicKey) -> Option<CheckedKey> {
