@@ -403,6 +403,8 @@ impl World {
                 }
             }
             Output::Answer { ticket, result } => self.answered(node, ticket, result.ok()),
+            // Messages have no numbers here: what they bring is passed on by `Forward`.
+            Output::Judge { tag, .. } => return Err(format!("node {node} judges {tag}")),
             Output::Misbehaved { peer, misdeed } => {
                 self.checks.misdeeds += 1;
                 let who = self.index_of(&peer).expect("peers are of this network");
