@@ -57,7 +57,7 @@ mod tests {
     use arknet_protocol::{Policy, Who};
     use arknet_types::{
         Atoms, Delegation, DelegationBody, InferRequest, Input, KeyPair, ModelName, NetworkId,
-        Request, Timestamp, encode,
+        Request, Salt, Timestamp, encode,
         limits::{CLOCK_SKEW_MS_MAX, FREE_USE_AGE_MS_MAX},
     };
 
@@ -94,7 +94,9 @@ mod tests {
         let delegation = Delegation::sign(body, &wallet);
         let infer = InferRequest::new(ModelName::new("m").unwrap(), Input::Text("hi".into()));
         let server = key(9).public();
-        let request = Request::sign(&session, &delegation, server, nonce, sent_at, Atoms(0), infer);
+        let (cost, salt) = (Atoms(0), Salt([7; 32]));
+        let request =
+            Request::sign(&session, &delegation, server, nonce, sent_at, cost, salt, infer);
         FreeUse::of(&request)
     }
 

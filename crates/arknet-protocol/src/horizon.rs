@@ -42,7 +42,7 @@ impl Horizon {
 #[cfg(test)]
 mod tests {
     use arknet_types::{
-        Atoms, Delegation, DelegationBody, InferRequest, Input, KeyPair, ModelName, NetworkId,
+        Atoms, Delegation, DelegationBody, InferRequest, Input, KeyPair, ModelName, NetworkId, Salt,
     };
 
     use super::*;
@@ -63,7 +63,16 @@ mod tests {
         let infer = InferRequest::new(model, Input::Text("hi".into()));
         let delegation = Delegation::sign(body, &key);
         let sent_at = Timestamp(sent_at);
-        Request::sign(&key, &delegation, key.public(), 1, sent_at, Atoms::ZERO, infer)
+        Request::sign(
+            &key,
+            &delegation,
+            key.public(),
+            1,
+            sent_at,
+            Atoms::ZERO,
+            Salt([7; 32]),
+            infer,
+        )
     }
 
     #[test]

@@ -17,7 +17,7 @@ use arknet_protocol::{
 };
 use arknet_types::{
     Atoms, Capabilities, InferRequest, Input, PublicKey, Refusal, RefusalCode, Reply, Request,
-    Timestamp, Usage,
+    Salt, Timestamp, Usage,
     limits::{REPLY_FRAME_BYTES_MAX, SILENCE_MS_MAX},
 };
 use futures::Stream;
@@ -216,8 +216,9 @@ impl Client {
     /// Asks one peer, up to its first token.
     async fn ask(&self, choice: &Choice, infer: &InferRequest) -> Result<Answer, Refusal> {
         let began = Instant::now();
+        let salt = fresh_salt()?;
         let in_flight = InFlight::begin(self, choice, infer)?;
-        let result = self.first_reply(choice, infer, &in_flight).await;
+        let result = self.first_reply(choice, infer, salt, &in_flight).await;
         let mut router = lock(&self.shared.router);
         match result {
             Ok((stream, first)) => {
@@ -255,6 +256,7 @@ impl Client {
         &self,
         choice: &Choice,
         infer: &InferRequest,
+        salt: Salt,
         in_flight: &InFlight,
     ) -> Result<(RequestStream, Reply), Refusal> {
         let lost = |words: String| {
@@ -267,7 +269,7 @@ impl Client {
             .open(choice.peer, &[])
             .await
             .map_err(|error| lost(format!("the peer cannot be reached: {error}")))?;
-        let request = self.sign(choice, infer, in_flight);
+        let request = self.sign(choice, infer, salt, in_flight);
         let sent = timeout(SEND_TIMEOUT, stream.write_frame(&request))
             .await
             .map_err(|_| lost("the peer does not take the request".into()))?;
@@ -292,7 +294,13 @@ impl Client {
         }
     }
 
-    fn sign(&self, choice: &Choice, infer: &InferRequest, in_flight: &InFlight) -> Request {
+    fn sign(
+        &self,
+        choice: &Choice,
+        infer: &InferRequest,
+        salt: Salt,
+        in_flight: &InFlight,
+    ) -> Request {
         let now = clock::now();
         let key = &in_flight.session.key;
         Request::sign(
@@ -302,9 +310,18 @@ impl Client {
             self.shared.nonces.next(now),
             now,
             in_flight.reserved,
+            salt,
             infer.clone(),
         )
     }
+}
+
+fn fresh_salt() -> Result<Salt, Refusal> {
+    let mut salt = [0; 32];
+    getrandom::fill(&mut salt).map_err(|error| {
+        Refusal::new(RefusalCode::ProviderFailed, format!("no random bytes here: {error}"))
+    })?;
+    Ok(Salt(salt))
 }
 
 impl OpenSession {
@@ -468,5 +485,12 @@ mod tests {
         let nonces = Nonces::default();
         let given: Vec<u64> = [5, 9_000, 2, 9_001].map(|ms| nonces.next(Timestamp(ms))).to_vec();
         assert_eq!(given, [5_000, 5_001, 5_002, 5_003]);
+    }
+
+    #[test]
+    fn a_question_asked_again_does_not_look_the_same() {
+        let infer = InferRequest::new("m".parse().unwrap(), Input::Text("hi".into()));
+        let digest = || infer.digest(&fresh_salt().unwrap());
+        assert_ne!(digest(), digest());
     }
 }

@@ -53,13 +53,13 @@ impl Rng {
         self.between(0, 2 * span).cast_signed() - span.cast_signed()
     }
 
-    /// The seed of a key.
-    pub(crate) fn key_seed(&mut self) -> [u8; 32] {
-        let mut seed = [0; 32];
-        for chunk in seed.chunks_exact_mut(8) {
+    /// The seed of a key, or a salt.
+    pub(crate) fn bytes(&mut self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        for chunk in bytes.chunks_exact_mut(8) {
             chunk.copy_from_slice(&self.next().to_le_bytes());
         }
-        seed
+        bytes
     }
 }
 

@@ -287,7 +287,7 @@ fn models() -> Vec<Model> {
 }
 
 fn server(world: &mut World, id: NodeId) -> Server {
-    let key = KeyPair::from_seed(&world.rng.key_seed());
+    let key = KeyPair::from_seed(&world.rng.bytes());
     world.directory.insert(key.public(), id);
     let which = [&[0][..], &[1], &[0, 1]][world.rng.index(3)];
     let served = which.iter().map(|model| Served {
@@ -300,14 +300,14 @@ fn server(world: &mut World, id: NodeId) -> Server {
 }
 
 fn client(world: &mut World, id: NodeId) -> Client {
-    let [key, wallet] = [0; 2].map(|_: u8| KeyPair::from_seed(&world.rng.key_seed()));
+    let [key, wallet] = [0; 2].map(|_: u8| KeyPair::from_seed(&world.rng.bytes()));
     world.directory.insert(key.public(), id);
     world.listeners.push(id);
     Client::new(id, key, wallet)
 }
 
 fn attacker(world: &mut World, id: NodeId, servers: &[Server]) -> Attacker {
-    let [first, second, wallet] = [0; 3].map(|_: u8| KeyPair::from_seed(&world.rng.key_seed()));
+    let [first, second, wallet] = [0; 3].map(|_: u8| KeyPair::from_seed(&world.rng.bytes()));
     for key in [&first, &second] {
         world.directory.insert(key.public(), id);
     }

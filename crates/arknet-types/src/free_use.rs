@@ -8,7 +8,7 @@ use crate::{
 /// Shows that a wallet asked a peer once, without what it asked. See `spec/wire.md`, Free jobs.
 #[derive(BorshDeserialize, BorshSerialize, Clone, Debug, Eq, PartialEq)]
 pub struct FreeUse {
-    /// What the session signed; of what was asked it has the digest.
+    /// What the session signed; of what was asked it has the digest, and not the salt.
     pub body: RequestBody,
     /// The session's signature in [`Domain::REQUEST`].
     pub signature: Signature,
@@ -84,9 +84,11 @@ impl FreeUse {
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest, Sha256};
+
     use super::*;
     use crate::{
-        Atoms, DelegationBody, InferRequest, Input, KeyPair, ModelName,
+        Atoms, DelegationBody, InferRequest, Input, KeyPair, ModelName, Salt,
         limits::{FREE_USE_BYTES_MAX, MODEL_NAME_BYTES_MAX, NETWORK_ID_BYTES_MAX},
     };
 
@@ -116,7 +118,7 @@ mod tests {
         };
         let delegation = Delegation::sign(body, &wallet);
         let infer = InferRequest::new(model, Input::Text("a secret".into()));
-        Request::sign(&session, &delegation, server, 7, SENT_AT, Atoms(1), infer)
+        Request::sign(&session, &delegation, server, 7, SENT_AT, Atoms(1), Salt([7; 32]), infer)
     }
 
     #[test]
@@ -125,6 +127,18 @@ mod tests {
         assert_eq!(bytes.len(), FREE_USE_BYTES_MAX);
         assert!(!bytes.windows(6).any(|window| window == b"secret"));
         assert_eq!(crate::decode::<FreeUse>(&bytes).unwrap(), FreeUse::of(&request()));
+    }
+
+    #[test]
+    fn who_guesses_what_was_asked_sees_nothing_that_says_so() {
+        let request = request();
+        let guess = crate::encode(&request.infer);
+        let guess = [*blake3::hash(&guess).as_bytes(), Sha256::digest(&guess).into()];
+        let shown = crate::encode(&FreeUse::of(&request));
+        let has = |bytes: &[u8; 32]| shown.windows(32).any(|window| window == bytes);
+        assert!(!guess.iter().any(has) && !has(&request.salt.0));
+        let other = request.infer.digest(&Salt([8; 32]));
+        assert!(has(&request.body.infer_digest) && !has(&other), "the digest is the salt's too");
     }
 
     #[test]

@@ -3,7 +3,7 @@ use std::io;
 use borsh::{BorshDeserialize, BorshSerialize};
 
 use crate::{
-    Capabilities, Chat, Message, ModelDigest, ModelName, Refusal, RefusalCode, ToolChoice,
+    Capabilities, Chat, Message, ModelDigest, ModelName, Refusal, RefusalCode, Salt, ToolChoice,
     chat::is_tool_name,
     codec,
     limits::{
@@ -12,6 +12,9 @@ use crate::{
         TEXTS_MAX, TOKENS_MAX, TOOL_CALLS_PER_MESSAGE_MAX, TOOLS_MAX, TOP_LOGPROBS_MAX,
     },
 };
+
+/// Before what is hashed for a digest of a request, so that no other hash is one.
+const DIGEST_TAG: &[u8] = b"arknet/infer-digest/1\0";
 
 /// What is asked of a model: all that a provider gets to see.
 #[derive(BorshDeserialize, BorshSerialize, Clone, Debug, PartialEq)]
@@ -334,10 +337,13 @@ impl InferRequest {
         needs
     }
 
-    /// The BLAKE3 hash of the canonical bytes, which the session signs.
+    /// What stands for this in what the session signs: a BLAKE3 hash that tells nothing of it to who
+    /// has not the salt.
     #[must_use]
-    pub fn digest(&self) -> [u8; 32] {
-        *blake3::hash(&crate::encode(self)).as_bytes()
+    pub fn digest(&self, salt: &Salt) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(DIGEST_TAG).update(&salt.0).update(&crate::encode(self));
+        *hasher.finalize().as_bytes()
     }
 }
 

@@ -47,6 +47,6 @@ pub use registry::{
     EntryBody, RegistryEntry, RegistryError, RegistryPage, RegistryWithdrawal, WithdrawalBody,
 };
 pub use reply::{Alternative, Reply, TokenLogprob, ToolCallPiece};
-pub use request::{Request, RequestBody};
+pub use request::{Request, RequestBody, Salt};
 pub use seeds::{Seed, SeedFile, SeedsError};
 pub use time::Timestamp;

@@ -4,7 +4,12 @@ use crate::{
     Atoms, Delegation, Domain, InferRequest, KeyPair, NetworkId, PublicKey, Signature, Timestamp,
 };
 
-/// What the session signs. See `spec/wire.md`, Request.
+/// Random, and another for each request: without it nobody who sees what the session signed can tell
+/// whether he guesses what was asked. It goes to the peer that is asked, and to nobody else.
+#[derive(BorshDeserialize, BorshSerialize, Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Salt(pub [u8; 32]);
+
+/// What the session signs. Others than the peer that is asked may see it. See `spec/wire.md`, Request.
 #[derive(BorshDeserialize, BorshSerialize, Clone, Debug, Eq, PartialEq)]
 pub struct RequestBody {
     /// The network this is for.
@@ -20,7 +25,7 @@ pub struct RequestBody {
     pub cost_max: Atoms,
     /// BLAKE3 of the delegation it travels with.
     pub delegation_digest: [u8; 32],
-    /// BLAKE3 of what is asked.
+    /// What is asked, under a salt that is not here ([`InferRequest::digest`]).
     pub infer_digest: [u8; 32],
 }
 
@@ -33,6 +38,8 @@ pub struct Request {
     pub signature: Signature,
     /// The session's right to act.
     pub delegation: Delegation,
+    /// What `infer_digest` was made with.
+    pub salt: Salt,
     /// What is asked.
     pub infer: InferRequest,
 }
@@ -43,6 +50,7 @@ impl Request {
     /// # Panics
     /// When `session` is not the session that `delegation` names.
     #[must_use]
+    #[expect(clippy::too_many_arguments, reason = "all that a request is made of")]
     pub fn sign(
         session: &KeyPair,
         delegation: &Delegation,
@@ -50,6 +58,7 @@ impl Request {
         nonce: u64,
         sent_at: Timestamp,
         cost_max: Atoms,
+        salt: Salt,
         infer: InferRequest,
     ) -> Self {
         assert_eq!(
@@ -64,10 +73,10 @@ impl Request {
             sent_at,
             cost_max,
             delegation_digest: delegation.digest(),
-            infer_digest: infer.digest(),
+            infer_digest: infer.digest(&salt),
         };
         let signature = session.sign(Domain::REQUEST, &body);
-        Self { body, signature, delegation: delegation.clone(), infer }
+        Self { body, signature, delegation: delegation.clone(), salt, infer }
     }
 
     /// Whether the session signed this, for this delegation and this content. Says nothing about
@@ -75,7 +84,7 @@ impl Request {
     #[must_use]
     pub fn is_signed(&self) -> bool {
         self.body.delegation_digest == self.delegation.digest()
-            && self.body.infer_digest == self.infer.digest()
+            && self.body.infer_digest == self.infer.digest(&self.salt)
             && self.delegation.body.session.verifies(Domain::REQUEST, &self.body, &self.signature)
     }
 }
@@ -104,16 +113,22 @@ mod tests {
         );
         let model = ModelName::new("m").unwrap();
         let infer = InferRequest::new(model, Input::Text("hi".into()));
-        let good =
-            Request::sign(&session, &delegation, wallet.public(), 1, Timestamp(1), Atoms(1), infer);
+        let sign = |salt| {
+            let (peer, infer) = (wallet.public(), infer.clone());
+            Request::sign(&session, &delegation, peer, 1, Timestamp(1), Atoms(1), salt, infer)
+        };
+        let good = sign(Salt([7; 32]));
         assert!(good.is_signed());
-        let changes: [fn(&mut Request); 8] = [
+        let other = sign(Salt([8; 32]));
+        assert!(other.is_signed() && other.body.infer_digest != good.body.infer_digest);
+        let changes: [fn(&mut Request); 9] = [
             |r| r.body.network = NetworkId::new("other").unwrap(),
             |r| r.body.audience = r.delegation.body.session,
             |r| r.body.nonce += 1,
             |r| r.body.sent_at = Timestamp(2),
             |r| r.body.cost_max = Atoms(2),
             |r| r.delegation.body.spending_cap = Atoms(6),
+            |r| r.salt.0[31] ^= 1,
             |r| r.infer.input = Input::Text("ho".into()),
             |r| r.signature.0[0] ^= 1,
         ];

@@ -6,7 +6,7 @@ use arknet_types::{
     Alternative, Atoms, Capabilities, Chat, Delegation, DelegationBody, FinishReason, Format,
     FrameHeader, Image, ImageFormat, InferRequest, Input, KeyPair, LogitBias, Message, ModelDigest,
     ModelName, ModelOffer, NetworkId, Offer, OfferBody, Part, Profile, PublicKey, Reasoning,
-    Refusal, RefusalCode, Reply, Request, RequestBody, Role, Sampling, SeedFile, Signature,
+    Refusal, RefusalCode, Reply, Request, RequestBody, Role, Salt, Sampling, SeedFile, Signature,
     Timestamp, TokenLogprob, Tool, ToolCall, ToolCallPiece, ToolChoice, Usage, decode, encode,
     frame,
 };
@@ -230,9 +230,16 @@ fn request() -> impl Strategy<Value = Request> {
             }
         },
     );
-    (body, signature(), delegation(), infer()).prop_map(|(body, signature, delegation, infer)| {
-        Request { body, signature, delegation, infer }
-    })
+    let salt = any::<[u8; 32]>().prop_map(Salt);
+    (body, signature(), delegation(), salt, infer()).prop_map(
+        |(body, signature, delegation, salt, infer)| Request {
+            body,
+            signature,
+            delegation,
+            salt,
+            infer,
+        },
+    )
 }
 
 fn refusal() -> impl Strategy<Value = Refusal> {

@@ -5,7 +5,8 @@ use std::{
 
 use arknet_protocol::audit::{HeadSeen, Problem, Report};
 use arknet_types::{
-    Atoms, Delegation, DelegationBody, InferRequest, Input, KeyPair, ModelName, Request, Timestamp,
+    Atoms, Delegation, DelegationBody, InferRequest, Input, KeyPair, ModelName, Request, Salt,
+    Timestamp,
 };
 
 use super::{disk::Disk, *};
@@ -36,7 +37,8 @@ fn request(nonce: u64) -> Request {
     };
     let infer = InferRequest::new(ModelName::new("m").unwrap(), Input::Text("secret words".into()));
     let delegation = Delegation::sign(body, &key);
-    Request::sign(&key, &delegation, key.public(), nonce, Timestamp(1), Atoms::ZERO, infer)
+    let (me, at, cost, salt) = (key.public(), Timestamp(1), Atoms::ZERO, Salt([7; 32]));
+    Request::sign(&key, &delegation, me, nonce, at, cost, salt, infer)
 }
 
 /// A request that has arrived.

@@ -10,7 +10,7 @@ use arknet_sdk::{
 };
 use arknet_types::{
     Capabilities, Delegation, DelegationBody, FinishReason, InferRequest, Input, KeyPair,
-    ModelDigest, ModelName, NetworkId, Refusal, Reply, Request, Timestamp, Usage,
+    ModelDigest, ModelName, NetworkId, Refusal, Reply, Request, Salt, Timestamp, Usage,
     limits::REPLY_FRAME_BYTES_MAX,
 };
 use serde_json::{Value, json};
@@ -204,8 +204,8 @@ impl Stranger {
     ) -> Request {
         self.nonce += 1;
         let infer = infer(model);
-        let (nonce, cost) = (self.nonce, Atoms(u64::MAX));
-        Request::sign(&self.session, &self.delegation, audience, nonce, sent_at, cost, infer)
+        let (nonce, cost, salt) = (self.nonce, Atoms(u64::MAX), Salt([7; 32]));
+        Request::sign(&self.session, &self.delegation, audience, nonce, sent_at, cost, salt, infer)
     }
 
     /// Sends and returns the first word of the answer.

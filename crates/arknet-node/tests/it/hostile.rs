@@ -35,12 +35,16 @@ async fn each_kind_of_hostile_request_gets_its_own_refusal() {
     forged.infer.max_tokens = Some(9);
     assert_eq!(stranger.refusal(&forged).await.code, RefusalCode::BadSignature);
 
+    let mut resalted = stranger.request(MODEL);
+    resalted.salt.0[0] ^= 1;
+    assert_eq!(stranger.refusal(&resalted).await.code, RefusalCode::BadSignature);
+
     let unknown = stranger.request("no/such");
     assert_eq!(stranger.refusal(&unknown).await.code, RefusalCode::UnknownModel);
 
     let mut senseless = stranger.request(MODEL);
     senseless.infer.sampling.temperature = 99.0;
-    senseless.body.infer_digest = senseless.infer.digest();
+    senseless.body.infer_digest = senseless.infer.digest(&senseless.salt);
     senseless.signature = stranger.session.sign(Domain::REQUEST, &senseless.body);
     assert_eq!(stranger.refusal(&senseless).await.code, RefusalCode::InvalidRequest);
 

@@ -241,6 +241,7 @@ async fn what_a_model_cannot_do_is_refused_by_both_sides() {
         nonce,
         now,
         arknet_sdk::Atoms(0),
+        arknet_types::Salt([7; 32]),
         embed,
     );
     let refusal = stranger.refusal(&request).await;

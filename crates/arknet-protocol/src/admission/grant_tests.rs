@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use arknet_types::{
-    Delegation, DelegationBody, ModelDigest, NodeId, RequestBody, Signature, limits::ALIVE_MS,
+    Delegation, DelegationBody, ModelDigest, NodeId, RequestBody, Salt, Signature, limits::ALIVE_MS,
 };
 use proptest::prelude::*;
 
@@ -88,7 +88,7 @@ pub(super) fn request(
         },
         signature,
     };
-    let infer = InferRequest::new(name, input);
+    let (salt, infer) = (Salt([7; 32]), InferRequest::new(name, input));
     let body = RequestBody {
         network,
         audience: peer(200),
@@ -96,9 +96,9 @@ pub(super) fn request(
         sent_at: now,
         cost_max: Atoms(0),
         delegation_digest: [from; 32],
-        infer_digest: infer.digest(),
+        infer_digest: infer.digest(&salt),
     };
-    let request = Request { body, delegation, infer, signature };
+    let request = Request { body, delegation, infer, salt, signature };
     CheckedRequest { from: peer(from), request, delegation_digest: [from; 32] }
 }
 

@@ -1,6 +1,6 @@
 use std::sync::LazyLock;
 
-use arknet_types::{Delegation, DelegationBody, KeyPair, limits::NONCE_WINDOW};
+use arknet_types::{Delegation, DelegationBody, KeyPair, Salt, limits::NONCE_WINDOW};
 
 use super::*;
 
@@ -66,6 +66,7 @@ impl Fixture {
             self.nonce,
             self.sent_at,
             Atoms(8),
+            Salt([7; 32]),
             infer,
         )
     }
@@ -141,6 +142,20 @@ fn signatures_are_checked_unless_known() {
     assert!(check(request.clone(), true).is_ok());
     request.signature.0[5] ^= 1;
     assert_eq!(check(request, true).unwrap_err().code, RefusalCode::BadSignature);
+}
+
+#[test]
+fn another_salt_is_another_content() {
+    let fixture = Fixture::new();
+    let changes: [fn(&mut Request); 2] =
+        [|r| r.salt.0[0] ^= 1, |r| r.infer.input = Input::Text("ho".into())];
+    for change in changes {
+        let mut request = fixture.request();
+        change(&mut request);
+        let checked =
+            CheckedRequest::check(request, fixture.from, &fixture.policy, now(), |_| true);
+        assert_eq!(checked.unwrap_err().code, RefusalCode::BadSignature);
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use arknet_chain::limits::{FREE_JOBS_PER_DAY_MAX, FREE_JOBS_PER_HOUR_MAX};
 use arknet_types::{
     Atoms, Delegation, DelegationBody, InferRequest, Input, KeyPair, ModelName, NetworkId, Request,
+    Salt,
 };
 use proptest::prelude::*;
 
@@ -29,7 +30,8 @@ fn used(wallet: u8, server: u8, nonce: u64, sent_at: Timestamp) -> FreeUse {
     let infer = InferRequest::new(ModelName::new("m").unwrap(), Input::Text("hi".into()));
     let delegation = Delegation::sign(body, &wallet);
     let server = key(server).public();
-    let request = Request::sign(&session, &delegation, server, nonce, sent_at, Atoms(0), infer);
+    let (cost, salt) = (Atoms(0), Salt([7; 32]));
+    let request = Request::sign(&session, &delegation, server, nonce, sent_at, cost, salt, infer);
     FreeUse::of(&request)
 }
 

@@ -88,11 +88,11 @@ impl Checkers {
     }
 
     fn genuine(&mut self, seen: &Seen<'_>) {
-        let Request { body, delegation, infer, .. } = seen.request;
+        let Request { body, delegation, salt, infer, .. } = seen.request;
         let signed = self.rights.requests_signed.contains(&fingerprint(&encode(body)))
             && self.rights.delegations_signed.contains(&fingerprint(&encode(delegation)))
             && body.delegation_digest == delegation.digest()
-            && body.infer_digest == infer.digest();
+            && body.infer_digest == infer.digest(salt);
         self.hold(signed, || format!("node {} admitted what nobody signed", seen.node));
         self.hold(body.audience == seen.me, || {
             format!("node {} admitted a request to another peer", seen.node)

@@ -173,7 +173,7 @@ impl Client {
     /// A new session key with a delegation of the wallet, as a person would open it.
     pub(super) fn open_session(&mut self, world: &mut World) -> Session {
         let issued_at = self.clock.read(world.now);
-        let key = KeyPair::from_seed(&world.rng.key_seed());
+        let key = KeyPair::from_seed(&world.rng.bytes());
         let body = DelegationBody {
             network: world.network.clone(),
             wallet: self.wallet.public(),

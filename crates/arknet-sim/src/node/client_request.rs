@@ -1,5 +1,5 @@
 use arknet_types::{
-    Capabilities, InferRequest, Input, PublicKey, RefusalCode, Reply, Request, Usage,
+    Capabilities, InferRequest, Input, PublicKey, RefusalCode, Reply, Request, Salt, Usage,
 };
 
 use super::{
@@ -81,6 +81,7 @@ impl Client {
             session.nonce,
             now,
             choice.price.of(usage_max),
+            Salt(world.rng.bytes()),
             infer,
         );
         world.checks.request_signed(&request.body);

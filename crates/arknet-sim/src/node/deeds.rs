@@ -2,7 +2,7 @@
 
 use arknet_types::{
     Atoms, Capabilities, Delegation, DelegationBody, InferRequest, Input, KeyPair, ModelOffer,
-    NetworkId, Offer, OfferBody, Request, Signature, Timestamp, decode, encode,
+    NetworkId, Offer, OfferBody, Request, Salt, Signature, Timestamp, decode, encode,
     limits::{CLOCK_SKEW_MS_MAX, OFFER_LIFETIME_MS_MAX, OFFERS_MAX, SESSIONS_PER_PEER_MAX},
 };
 
@@ -25,7 +25,7 @@ impl Attacker {
     pub(super) fn burst(&mut self, world: &mut World) {
         let (target, model) = self.pick(world, false);
         let now = Timestamp(world.now);
-        let session = KeyPair::from_seed(&world.rng.key_seed());
+        let session = KeyPair::from_seed(&world.rng.bytes());
         let delegation = self.delegate(world, &session, now, 600_000, 1_000);
         for _ in 0..world.rng.between(3, 9) {
             let bytes = self.request(world, &session, &delegation, &target, model, now, 1_000_000);
@@ -115,7 +115,7 @@ impl Attacker {
         let (target, model) = self.pick(world, false);
         let offset = world.rng.around_zero(45_000);
         let sent_at = Timestamp(world.now.saturating_add_signed(offset));
-        let session = KeyPair::from_seed(&world.rng.key_seed());
+        let session = KeyPair::from_seed(&world.rng.bytes());
         let issued = world.now.saturating_add_signed(world.rng.around_zero(45_000));
         let lifetime = world.rng.between(1_000, 100_000);
         let delegation = self.delegate(world, &session, Timestamp(issued), lifetime, 1_000);
@@ -133,7 +133,7 @@ impl Attacker {
         let (target, model) = self.pick(world, true);
         let (other, _) = self.pick(world, true);
         let now = Timestamp(world.now);
-        let session = KeyPair::from_seed(&world.rng.key_seed());
+        let session = KeyPair::from_seed(&world.rng.bytes());
         let mut delegation = self.delegate(world, &session, now, 60_000, 100_000);
         let (mut audience, mut cost_max) = (target.clone(), 1_000_000);
         let mut served = model;
@@ -167,7 +167,7 @@ impl Attacker {
     /// late, and the node must not forget with the first what was spent under the second.
     pub(super) fn plan_spending(&mut self, world: &mut World) {
         let (target, model) = self.pick(world, true);
-        let session = KeyPair::from_seed(&world.rng.key_seed());
+        let session = KeyPair::from_seed(&world.rng.bytes());
         let now = Timestamp(world.now);
         let cap = world.rng.between(60, 200);
         let delegations = [
@@ -200,7 +200,7 @@ impl Attacker {
         let (target, model) = self.pick(world, true);
         let now = Timestamp(world.now);
         for _ in 0..SESSIONS_PER_PEER_MAX + 20 {
-            let session = KeyPair::from_seed(&world.rng.key_seed());
+            let session = KeyPair::from_seed(&world.rng.bytes());
             let delegation = self.delegate(world, &session, now, 600_000, 0);
             // Refused for its cost, but a session to remember; and the next is another one.
             let bytes = self.request(world, &session, &delegation, &target, model, now, 1_000_000);
@@ -208,7 +208,7 @@ impl Attacker {
         }
         let listener = world.listeners[world.rng.index(world.listeners.len())];
         for _ in 0..OFFERS_MAX + 20 {
-            self.keys[0] = KeyPair::from_seed(&world.rng.key_seed());
+            self.keys[0] = KeyPair::from_seed(&world.rng.bytes());
             let bytes = self.own_offer(world, 0);
             world.send(crate::network::Packet {
                 from: self.id,
@@ -286,9 +286,9 @@ impl Attacker {
             ..InferRequest::new(model, Input::Text("attack".into()))
         };
         let nonce = self.next_nonce(sent_at);
-        let cost_max = Atoms(cost_max);
+        let (cost_max, salt) = (Atoms(cost_max), Salt(world.rng.bytes()));
         let request =
-            Request::sign(session, delegation, target.peer, nonce, sent_at, cost_max, infer);
+            Request::sign(session, delegation, target.peer, nonce, sent_at, cost_max, salt, infer);
         world.checks.request_signed(&request.body);
         write_request(&request)
     }

@@ -95,7 +95,6 @@ fn infer() -> Value {
             "name": name,
             "value": json::infer(&infer),
             "bytes": hex::encode(encode(&infer)),
-            "digest": hex::encode(infer.digest()),
         })
     });
     json!({
@@ -119,6 +118,7 @@ fn request() -> Value {
             "signing_message": hex::encode(Domain::REQUEST.message(&request.body)),
             "signature": hex::encode(request.signature.0),
             "delegation_bytes": hex::encode(encode(&request.delegation)),
+            "salt": hex::encode(request.salt.0),
             "infer_bytes": hex::encode(encode(&request.infer)),
             "bytes": hex::encode(encode(&request)),
             "frame": hex::encode(frame(&request)),

@@ -290,13 +290,14 @@ pub(crate) fn requests() -> Vec<Value> {
 
 /// Requests that decode but whose session did not sign what they say.
 pub(crate) fn requests_not_signed() -> Vec<Value> {
-    let changes: [Change<Request>; 8] = [
+    let changes: [Change<Request>; 9] = [
         ("another audience", |r| r.body.audience = samples::wallet().public()),
         ("another nonce", |r| r.body.nonce += 1),
         ("another time", |r| r.body.sent_at = r.body.sent_at.plus_ms(1)),
         ("another cost", |r| r.body.cost_max.0 += 1),
         ("another delegation", |r| r.delegation.body.spending_cap.0 += 1),
         ("another delegation signature", |r| r.delegation.signature.0[0] ^= 1),
+        ("another salt", |r| r.salt.0[0] ^= 1),
         ("another question", |r| r.infer.max_tokens = Some(1)),
         ("another signature", |r| r.signature.0[63] ^= 1),
     ];

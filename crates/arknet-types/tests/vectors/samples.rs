@@ -5,8 +5,8 @@ use arknet_types::{
     Alternative, Atoms, Capabilities, Chat, Delegation, DelegationBody, FinishReason, Format,
     Image, ImageFormat, InferRequest, Input, KeyPair, LogitBias, Message, ModelDigest, ModelName,
     ModelOffer, NetworkId, OfferBody, Part, Profile, Reasoning, Refusal, RefusalCode, Reply,
-    Request, Role, Sampling, Timestamp, TokenLogprob, Tool, ToolCall, ToolCallPiece, ToolChoice,
-    Usage,
+    Request, Role, Salt, Sampling, Timestamp, TokenLogprob, Tool, ToolCall, ToolCallPiece,
+    ToolChoice, Usage,
 };
 
 /// 2025-01-01, in the milliseconds the wire counts.
@@ -244,5 +244,6 @@ pub(crate) fn replies() -> Vec<(String, Reply)> {
 
 pub(crate) fn request(delegation: &Delegation, infer: InferRequest) -> Request {
     let nonce = 1_735_689_600_000_001;
-    Request::sign(&session(), delegation, peer().public(), nonce, NOW, Atoms(25_000), infer)
+    let salt = Salt([0x5a; 32]);
+    Request::sign(&session(), delegation, peer().public(), nonce, NOW, Atoms(25_000), salt, infer)
 }
