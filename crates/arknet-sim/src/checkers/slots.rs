@@ -12,7 +12,7 @@ type Place = (NodeId, usize);
 struct Plain {
     running: BTreeSet<Ticket>,
     waiting: Vec<(Asker, Ticket)>,
-    /// When each asker began to wait, by the count of steps.
+    /// Since when each asker waits for its next turn, by the count of steps.
     since: BTreeMap<Asker, u64>,
     /// When each asker last had a turn.
     turn: BTreeMap<Asker, u64>,
@@ -73,6 +73,8 @@ impl Checkers {
         plain.forget(ticket);
         if let Some(asker) = asker {
             plain.turn.insert(asker, plain.steps);
+            // Who has more requests waits anew.
+            plain.since.entry(asker).and_modify(|since| *since = plain.steps);
         }
         let is_new = plain.running.insert(ticket);
         let running = plain.running.len();
