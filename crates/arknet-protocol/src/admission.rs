@@ -435,11 +435,15 @@ impl Admission {
         }
     }
 
-    /// The check was made outside any lock: time may have passed since, and sessions forgotten.
+    /// The check was made outside any lock: time may have passed since, or been set back, and sessions
+    /// forgotten.
     fn check_still_fresh(&self, request: &Request, now: Timestamp) -> Result<(), Refusal> {
-        let (sent_at, ends_at) = (request.body.sent_at, request.delegation.body.expires_at);
-        if now.since_ms(sent_at) > CLOCK_SKEW_MS_MAX || now >= ends_at {
+        let (sent_at, delegation) = (request.body.sent_at, &request.delegation.body);
+        if now.since_ms(sent_at) > CLOCK_SKEW_MS_MAX || now >= delegation.expires_at {
             return Err(refuse(RefusalCode::Expired, "it took too long to check; try again"));
+        }
+        if sent_at.max(delegation.issued_at).since_ms(now) > CLOCK_SKEW_MS_MAX {
+            return Err(refuse(RefusalCode::FutureDated, "the clock here was set back; try again"));
         }
         if sent_at <= self.forgotten_until {
             let words = "older than what this node remembers; try again";

@@ -335,6 +335,19 @@ fn sessions_of_one_peer_are_bounded_and_do_not_push_out_others() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_between_check_and_decision_opens_no_future() {
+    let fixture = Fixture::new();
+    let mut gate = Admission::new(fixture.policy.clone());
+    let mut decide = |now: u64| {
+        let checked = fixture.check(fixture.sent_at).unwrap();
+        gate.admit(checked, Some(free()), USAGE, Timestamp(now)).map(|_| ())
+    };
+    let first = fixture.sent_at.0 - CLOCK_SKEW_MS_MAX;
+    assert_eq!(decide(first - 1).unwrap_err().code, RefusalCode::FutureDated);
+    decide(first).unwrap();
+}
+
+#[test]
 fn a_clock_that_jumps_ahead_and_back_lets_no_replay_in() {
     let mut fixture = Fixture::new();
     let mut gate = Admission::new(fixture.policy.clone());
