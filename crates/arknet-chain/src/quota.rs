@@ -75,10 +75,10 @@ impl FreeQuota {
         }
     }
 
-    /// Whether its day is over, so that it says as much as none.
+    /// Whether its day is over, or nothing of it was taken, so that it says as much as none.
     #[must_use]
-    pub const fn is_over(&self, now: Timestamp) -> bool {
-        self.day < now.0 / DAY_MS
+    pub const fn is_void(&self, now: Timestamp) -> bool {
+        self.day < now.0 / DAY_MS || self.in_day == 0
     }
 
     /// Jobs left now.
@@ -119,9 +119,9 @@ mod tests {
         }
         assert_eq!(taken, 100);
         assert_eq!(quota.left(Timestamp(2 * DAY_MS - 1)), 0);
-        assert!(!quota.is_over(Timestamp(2 * DAY_MS - 1)));
+        assert!(!quota.is_void(Timestamp(2 * DAY_MS - 1)));
         assert_eq!(quota.left(Timestamp(2 * DAY_MS)), 10);
-        assert!(quota.is_over(Timestamp(2 * DAY_MS)));
+        assert!(quota.is_void(Timestamp(2 * DAY_MS)));
     }
 
     #[test]

@@ -15,6 +15,13 @@ const DAY_MS: u64 = 24 * 60 * MINUTE_MS;
 
 /// What wallets take of their free quota: what is served here, and what others show that they
 /// served. While the bootstrap period of the ledger does not last, nothing is counted.
+///
+/// Nobody is forgotten before the day ends, and wallets cost nothing, so a stranger with many can fill
+/// it. With what he tells he fills half: then of wallets that are not known what others served is not
+/// heard, and each of them has its quota here once more. That gains him less than the wallets that he
+/// did it with, and nobody is refused for it. To fill the rest, each of his wallets must have a job done
+/// here; then wallets that are not known are refused until the day ends, for to make room by forgetting
+/// somebody would give him more than his quota.
 #[derive(Debug)]
 pub(crate) struct FreeJobs {
     is_on: bool,
@@ -98,12 +105,16 @@ impl FreeJobs {
         Taken { free_use, at: now }
     }
 
-    /// The job was not begun.
+    /// The job was not begun. Who had no other gives back the place too: to ask costs nothing.
     pub(crate) fn give_back(&mut self, taken: &Taken) {
-        let Some(wallet) = self.wallets.get_mut(&taken.free_use.wallet()) else { return };
+        let address = taken.free_use.wallet();
+        let Some(wallet) = self.wallets.get_mut(&address) else { return };
         let id = taken.free_use.id();
         wallet.uses.retain(|(_, known)| *known != id);
         wallet.quota.give_back(taken.at);
+        if wallet.quota.is_void(taken.at) {
+            self.wallets.remove(&address);
+        }
     }
 
     /// Whether what a peer tells is to be looked at: so much of it is, from one and from all.
@@ -135,7 +146,7 @@ impl FreeJobs {
 
     /// What each wallet has taken, to be stored.
     pub(crate) fn quotas(&self, now: Timestamp) -> impl Iterator<Item = (Address, FreeQuota)> {
-        let counts = move |wallet: &Wallet| !wallet.quota.is_over(now);
+        let counts = move |wallet: &Wallet| !wallet.quota.is_void(now);
         let known = self.wallets.iter().filter(move |(_, wallet)| counts(wallet));
         known.map(|(address, wallet)| (*address, wallet.quota))
     }
@@ -147,7 +158,7 @@ impl FreeJobs {
         }
     }
 
-    /// Forgets, once a minute, what counted on earlier days and what cannot come again.
+    /// Forgets, once a minute, whose count says nothing any more and what cannot come again.
     fn sweep(&mut self, now: Timestamp) {
         let minute = now.0 / MINUTE_MS;
         if minute == self.swept_minute {
@@ -157,7 +168,7 @@ impl FreeJobs {
         self.wallets.retain(|_, wallet| {
             wallet.uses.retain(|(sent_at, _)| now.since_ms(*sent_at) <= FREE_USE_AGE_MS_MAX);
             wallet.uses.shrink_to_fit();
-            !wallet.quota.is_over(now)
+            !wallet.quota.is_void(now)
         });
     }
 }

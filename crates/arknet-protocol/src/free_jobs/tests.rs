@@ -92,11 +92,25 @@ fn what_was_not_begun_is_given_back() {
     for nonce in 0..30 {
         let taken = take(&mut jobs, used(1, 8, nonce, NOON), NOON).unwrap();
         jobs.give_back(&taken);
+        assert!(jobs.wallets.is_empty(), "who only asks takes no place");
     }
     for nonce in 0..10 {
         let _ = take(&mut jobs, used(1, 8, nonce, NOON), NOON).unwrap();
     }
     assert!(take(&mut jobs, used(1, 8, 10, NOON), NOON).is_err());
+}
+
+#[test]
+fn to_ask_on_the_next_day_keeps_no_place() {
+    let mut jobs = jobs();
+    let _ = take(&mut jobs, used(1, 8, 1, NOON), NOON).unwrap();
+    let tomorrow = NOON.plus_ms(DAY_MS);
+    let address = used(1, 8, 1, NOON).wallet();
+    // It was there when it asked, and no job came of it: the sweep of a minute later sees to it.
+    jobs.swept_minute = tomorrow.0 / MINUTE_MS;
+    jobs.check(&address, tomorrow).unwrap();
+    jobs.check(&address, tomorrow.plus_ms(MINUTE_MS)).unwrap();
+    assert!(jobs.wallets.is_empty());
 }
 
 #[test]
