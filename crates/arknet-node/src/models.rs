@@ -247,6 +247,13 @@ impl ModelStore {
         Ok(entry)
     }
 
+    /// What a file is called that nobody gives a name: as it says itself, or as the file is called.
+    pub(crate) fn default_name(source: &Path) -> Result<ModelName, ModelsError> {
+        let info = GgufInfo::read(source)
+            .map_err(|error| ModelsError::Gguf { path: source.to_owned(), source: error })?;
+        Ok(default_name(source, &info)?)
+    }
+
     /// SHA-256 of a file that is not in the store.
     pub fn digest(path: &Path) -> Result<ModelDigest, ModelsError> {
         let file = File::open(path).map_err(at(path))?;

@@ -32,7 +32,6 @@ use crate::{
     Download, ModelStore, ModelsError, blocks,
     engines::{EngineError, Engines},
     models::ModelEntry,
-    registered,
     serving::Serving,
 };
 
@@ -75,8 +74,8 @@ enum PullError {
     Models(#[from] ModelsError),
     #[error("this node runs no models; add the role compute")]
     NoEngine,
-    #[error("peers offer {offered}, the ledger has accepted {accepted} as {name}")]
-    NotAccepted { offered: ModelDigest, accepted: ModelDigest, name: ModelName },
+    #[error("found {found}, the ledger has accepted {accepted} as {name}")]
+    NotAccepted { found: ModelDigest, accepted: ModelDigest, name: ModelName },
     #[error("{0}")]
     Refused(Refusal),
     #[error("the model has over 1 TiB")]
@@ -129,7 +128,7 @@ impl Puller {
         let _ = reports.send(Pull::Looking).await;
         let _one = self.gate.lock().await;
         if model.starts_with("http://") || model.starts_with("https://") {
-            return from_url(engines, model, reports).await;
+            return from_url(engines, &self.serving, model, reports).await;
         }
         let names = [Some(model), model.strip_suffix(":latest")];
         let names = names.into_iter().flatten().filter_map(|name| ModelName::new(name).ok());
@@ -137,21 +136,14 @@ impl Puller {
             if engines.has(&name) {
                 return Ok(());
             }
-            let accepted = self.accepted(name.clone()).await?;
+            let (serving, called) = (self.serving.clone(), name.clone());
+            let look = tokio::task::spawn_blocking(move || serving.accepted(&called));
+            let accepted = joined(look.await)?;
             if let Some(digest) = choose(&name, &self.offered(&name, from), &accepted)? {
                 return self.take_from_peers(engines, name, digest, from, reports).await;
             }
         }
         Err(PullError::Unknown { name: model.to_owned() })
-    }
-
-    /// The files that the ledger has accepted under this name; none where it says nothing of it, or
-    /// no ledger is followed.
-    async fn accepted(&self, name: ModelName) -> Result<BTreeSet<ModelDigest>, PullError> {
-        let Some(ledger) = self.serving.ledger() else { return Ok(BTreeSet::new()) };
-        let store = ledger.store.clone();
-        let look = move || Ok::<_, PullError>(registered::accepted(&store.read()?, &name));
-        joined(tokio::task::spawn_blocking(look).await)
     }
 
     /// The files that peers hand over under this name, one for each peer.
@@ -264,8 +256,8 @@ fn choose(
     };
     let chosen = most(&|digest| accepted.is_empty() || accepted.contains(digest));
     match (chosen, most(&|_| true), accepted.first()) {
-        (None, Some(offered), Some(accepted)) => {
-            Err(PullError::NotAccepted { offered, accepted: *accepted, name: name.clone() })
+        (None, Some(found), Some(accepted)) => {
+            Err(PullError::NotAccepted { found, accepted: *accepted, name: name.clone() })
         }
         (chosen, ..) => Ok(chosen),
     }
@@ -352,12 +344,14 @@ fn take_over(
     part.discard();
     Ok(adopted?)
 }
+
 async fn from_url(
     engines: &Engines,
+    serving: &Serving,
     url: &str,
-    reports: &mpsc::Sender<Pull>,
+    reports: &Reports,
 ) -> Result<(), PullError> {
-    let store = engines.store().clone();
+    let (store, serving) = (engines.store().clone(), serving.clone());
     let (url, reports) = (url.to_owned(), reports.clone());
     let fetched = tokio::task::spawn_blocking(move || {
         let download = Download::new(&url, &store.partial());
@@ -371,13 +365,36 @@ async fn from_url(
             if reports.is_closed() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         let _ = reports.blocking_send(Pull::Verifying);
-        let added = store.add(path, crate::models::url_name(&url), None, |_| {});
-        if !matches!(added, Err(ModelsError::Io { .. })) {
+        let accepted = |name: &ModelName| serving.accepted(name);
+        let added = add_fetched(&store, path, crate::models::url_name(&url), accepted);
+        let may_fit_later =
+            matches!(added, Err(PullError::Ledger(_) | PullError::Models(ModelsError::Io { .. })));
+        if !may_fit_later {
             download.discard();
         }
-        Ok::<_, PullError>(added?)
+        added
     });
     take_on(engines, &joined(fetched.await)?)
+}
+
+/// Adds a file that an address gave, unless the ledger has accepted only others under its name.
+fn add_fetched(
+    store: &ModelStore,
+    file: &Path,
+    name: Option<ModelName>,
+    accepted: impl FnOnce(&ModelName) -> Result<BTreeSet<ModelDigest>, StoreError>,
+) -> Result<ModelEntry, PullError> {
+    let name = match name {
+        Some(name) => name,
+        None => ModelStore::default_name(file)?,
+    };
+    let accepted = accepted(&name)?;
+    // Where the ledger says nothing of the name, adding hashes it early enough.
+    let digest = match accepted.is_empty() {
+        true => None,
+        false => choose(&name, &[ModelStore::digest(file)?], &accepted)?,
+    };
+    Ok(store.add(file, Some(name), digest, |_| {})?)
 }
 
 fn joined<T, E: Into<PullError>>(
@@ -433,6 +450,32 @@ mod tests {
         for digest in [two, three] {
             assert!(refusal.detail.contains(&digest.to_string()), "{refusal}");
         }
+    }
+
+    #[test]
+    fn what_an_address_gives_is_held_against_the_ledger_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = ModelStore::open(directory.path().join("models")).unwrap();
+        let file = directory.path().join("fetched");
+        fs::write(&file, arknet_engine::embedded_model().bytes).unwrap();
+        let (its, other) = (ModelStore::digest(&file).unwrap(), ModelDigest([7; 32]));
+        let add = |name: &str, accepted: &[ModelDigest]| {
+            let accepted = accepted.iter().copied().collect();
+            add_fetched(&store, &file, Some(ModelName::new(name).unwrap()), |_| Ok(accepted))
+        };
+        let error = add("m", &[other]).unwrap_err();
+        assert!(
+            matches!(error, PullError::NotAccepted { found, accepted, .. } if (found, accepted) == (its, other))
+        );
+        assert_eq!(store.list().unwrap(), [], "nothing is left of it");
+        assert_eq!(add("m", &[other, its]).unwrap().digest, its);
+        assert_eq!(add("unknown", &[]).unwrap().digest, its);
+        let inside = ModelStore::default_name(&file).unwrap();
+        let asked = |name: &ModelName| {
+            assert_eq!(*name, inside, "the name that the file gives itself is asked for");
+            Ok([other].into())
+        };
+        assert!(add_fetched(&store, &file, None, asked).is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What happens to a request once it is here: admission, queue, provider, and the way back.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
@@ -14,6 +14,7 @@ use arknet_types::{
     RefusalCode, Reply, Request, Timestamp, Usage, frame,
     limits::{ALIVE_MS, REQUEST_FRAME_BYTES_MAX},
 };
+use arknet_validator::StoreError;
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::{Semaphore, watch},
@@ -288,6 +289,13 @@ impl Serving {
     /// The ledger it goes by; none where it follows none.
     pub(crate) fn ledger(&self) -> Option<&Followed> {
         self.shared.ledger.get()
+    }
+
+    /// The files that the ledger has accepted under this name; none where it says nothing of it, or
+    /// no ledger is followed. Reads the disk, for as many models as the ledger knows.
+    pub(crate) fn accepted(&self, name: &ModelName) -> Result<BTreeSet<ModelDigest>, StoreError> {
+        let Some(ledger) = self.ledger() else { return Ok(BTreeSet::new()) };
+        Ok(registered::accepted(&ledger.store.read()?, name))
     }
 
     /// Whether the ledger has accepted this file under this name.

@@ -44,7 +44,7 @@ pub(crate) fn run(home: Home<'_>, command: ModelCommand, out: &Out) -> anyhow::R
             let entry = store.remove(&name)?;
             out.result(&entry, &format!("removed {name}"))
         }
-        ModelCommand::Verify { name } => verify(&store, name, out),
+        ModelCommand::Verify { name } => verify(data, &store, name, out),
     }
 }
 
@@ -126,21 +126,51 @@ fn list(data: &DataDir, store: &ModelStore, out: &Out) -> anyhow::Result<()> {
     out.result(&listed, &table(&rows))
 }
 
-fn verify(store: &ModelStore, name: Option<ModelName>, out: &Out) -> anyhow::Result<()> {
+fn verify(
+    data: &DataDir,
+    store: &ModelStore,
+    name: Option<ModelName>,
+    out: &Out,
+) -> anyhow::Result<()> {
     let names = match name {
         Some(name) => vec![name],
         None => store.list()?.into_iter().map(|entry| entry.name).collect(),
     };
+    // Without a running node nobody knows what the ledger says.
+    let node = NodeApi::of(data).ok();
     let mut verified = Vec::new();
     for name in names {
         let bar = bar(out, "hashing", store.get(&name).ok().map(|entry| entry.bytes));
-        verified.push(store.verify(&name, |done| bar.set_position(done))?);
+        let entry = store.verify(&name, |done| bar.set_position(done))?;
         bar.finish_and_clear();
+        let vouched_for = match &node {
+            Some(node) => is_vouched_for(node, &entry)?,
+            None => false,
+        };
+        verified.push(Listed { entry, vouched_for });
     }
-    let lines: Vec<String> =
-        verified.iter().map(|entry| format!("{} is {}", entry.name, entry.digest)).collect();
+    let line = |Listed { entry, vouched_for }: &Listed| {
+        let vouches = if *vouched_for { ", and the ledger vouches for it" } else { "" };
+        format!("{} is {}{vouches}", entry.name, entry.digest)
+    };
+    let lines: Vec<String> = verified.iter().map(line).collect();
     let text = if lines.is_empty() { "no models were added".into() } else { lines.join("\n") };
     out.result(&verified, &text)
+}
+
+/// Asks what the ledger has accepted under a name; another file under it is an error.
+fn is_vouched_for(node: &NodeApi, entry: &ModelEntry) -> anyhow::Result<bool> {
+    let ModelEntry { name, digest, .. } = entry;
+    let accepted: Vec<ModelDigest> =
+        node.post("/models/accepted", &serde_json::json!({ "name": name }))?;
+    match accepted.first() {
+        Some(other) if !accepted.contains(digest) => {
+            bail!(
+                "{name} is whole, but it is {digest}, and the ledger has accepted {other} as {name}"
+            )
+        }
+        first => Ok(first.is_some()),
+    }
 }
 
 fn fetch(

@@ -1,11 +1,12 @@
-//! The routes about what this node has of others: how they have served it, and their models.
+//! The routes about what this node has of others: how they have served it, their models, and what the
+//! ledger says of these.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{collections::BTreeSet, convert::Infallible, sync::Arc};
 
 use arknet_gateway::Pull;
 use arknet_protocol::reputation::Explanation;
 use arknet_sdk::Client;
-use arknet_types::PublicKey;
+use arknet_types::{ModelDigest, ModelName, PublicKey};
 use axum::{
     Json, Router,
     body::{Body, Bytes},
@@ -48,8 +49,18 @@ struct PullOrder {
     from: Option<String>,
 }
 
+/// What `POST /models/accepted` takes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Called {
+    name: ModelName,
+}
+
 pub(super) fn routes() -> Router<Arc<Admin>> {
-    Router::new().route("/peers/explain", get(explain)).route("/models/pull", post(pull))
+    Router::new()
+        .route("/peers/explain", get(explain))
+        .route("/models/accepted", post(accepted))
+        .route("/models/pull", post(pull))
 }
 
 impl Admin {
@@ -106,6 +117,21 @@ async fn pull(State(admin): State<Arc<Admin>>, body: Body) -> Result<Response, A
     let lines = puller.pull(model, from).map(|step| Ok::<_, Infallible>(line(&step)));
     let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
     Ok((kind, Body::from_stream(lines)).into_response())
+}
+
+/// The digests of the files that the ledger has accepted under a name.
+async fn accepted(
+    State(admin): State<Arc<Admin>>,
+    body: Body,
+) -> Result<Json<BTreeSet<ModelDigest>>, ApiError> {
+    let Called { name } = read(body).await?;
+    let look = tokio::task::spawn_blocking(move || admin.serving.accepted(&name));
+    let found = look.await.map_err(|error| error.to_string());
+    let found = found.and_then(|found| found.map_err(|error| error.to_string()));
+    found.map(Json).map_err(|words| {
+        let words = format!("the ledger cannot be read: {words}");
+        ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "ledger_unreadable", words)
+    })
 }
 
 /// One step of a transfer as a line.

@@ -117,9 +117,9 @@ fn a_name_that_the_ledger_knows_is_pulled_as_the_file_that_it_accepted() {
     let fetching = Node::start(&home, &flags(roles, Some(network.seed.address())));
     crate::network::wait_for_peer(fetching.gateway(), "shared/model", source.peer());
     until("a block", || get(rpc, "/status"), |status| status["height"].as_u64() > Some(0));
-    let accept = |digest: &str| {
+    let accept = |name: &str, digest: &str| {
         let facts = ["--licence", "MIT", "--size", "9", "--digest", digest];
-        json_of(&home, &[&["model", "register", "shared/model", "--yes"], &facts[..]].concat());
+        json_of(&home, &[&["model", "register", name, "--yes"], &facts[..]].concat());
         let model = || get(rpc, &format!("/models/{digest}"));
         until("its acceptance", model, |model| model["accepted"] == true);
     };
@@ -128,19 +128,29 @@ fn a_name_that_the_ledger_knows_is_pulled_as_the_file_that_it_accepted() {
     let (offered, other) =
         (entry["digest"].as_str().unwrap(), format!("sha256:{}", "07".repeat(32)));
 
-    accept(&other);
+    accept("shared/model", &other);
     let refused = run(&home, &["model", "pull", "shared/model"]);
     let words = text(&refused.stderr);
     assert!(!refused.status.success(), "{words}");
     assert!(words.contains(offered) && words.contains(&other), "{words}");
 
-    accept(offered);
+    accept("shared/model", offered);
     let pulled = run(&home, &["model", "pull", "shared/model"]);
     assert!(pulled.status.success(), "{}", text(&pulled.stderr));
     assert_eq!(listed(&home)["vouched_for"], true);
     let table = text(&run(&home, &["model", "list"]).stdout);
     assert!(table.contains("vouches"), "{table}");
     assert_eq!(listed(&source.home)["vouched_for"], false, "it follows no ledger");
+    let verified = json_of(&home, &["model", "verify"]);
+    assert_eq!((&verified[0]["vouched_for"], &verified[1]), (&json!(true), &Value::Null));
+
+    let third = format!("sha256:{}", "08".repeat(32));
+    accept("kept/model", &third);
+    json_of(&home, &["model", "add", MODEL, "--name", "kept/model"]);
+    let refused = run(&home, &["model", "verify", "kept/model"]);
+    let words = text(&refused.stderr);
+    assert!(!refused.status.success(), "{words}");
+    assert!(words.contains(offered) && words.contains(&third), "{words}");
 }
 
 /// The shipped model with so many bytes behind it, which do not matter to it.
