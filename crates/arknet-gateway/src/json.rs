@@ -5,7 +5,7 @@ use std::{fmt, marker::PhantomData};
 use axum::http::StatusCode;
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeOwned, Error, MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::{error::Category, value::RawValue};
 
@@ -78,6 +78,9 @@ impl<'de> Deserialize<'de> for RawObject {
         if depth(raw.get()) > DEPTH_MAX {
             return Err(D::Error::custom("invalid value, expected an object of less depth"));
         }
+        serde_json::from_str::<Sound>(raw.get()).map_err(|_| {
+            D::Error::custom("invalid value, a text or number in it stands for nothing")
+        })?;
         Ok(Self(Box::<str>::from(raw).into_string()))
     }
 }
@@ -86,6 +89,58 @@ impl<'de> Deserialize<'de> for RawObject {
 pub(crate) fn is_object(text: &str) -> bool {
     serde_json::from_str::<&RawValue>(text)
         .is_ok_and(|raw| raw.get().starts_with('{') && depth(raw.get()) <= DEPTH_MAX)
+        && serde_json::from_str::<Sound>(text).is_ok()
+}
+
+/// JSON that others can read: what is passed on unread could hold half of a character (`"\ud800"`).
+struct Sound;
+
+impl<'de> Deserialize<'de> for Sound {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for Sound {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Self, A::Error> {
+        while all.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut all: A) -> Result<Self, A::Error> {
+        while all.next_entry::<Self, Self>()?.is_some() {}
+        Ok(self)
+    }
 }
 
 /// How many objects and texts begin in something like JSON.
@@ -220,6 +275,11 @@ mod tests {
             (nested(DEPTH_MAX), true),
             (nested(DEPTH_MAX + 1), false),
             (nested(100_000), false),
+            (r#"{"a":[true,null,-1,1.5,"\ud83d\ude00"],"\u0061b":{}}"#.to_owned(), true),
+            // Half of a character, and a number beyond all.
+            (r#"{"a":[{"b":"\ud800"}]}"#.to_owned(), false),
+            (r#"{"\ud800":1}"#.to_owned(), false),
+            (r#"{"a":1e999}"#.to_owned(), false),
             ("[]".to_owned(), false),
             ("\"{}\"".to_owned(), false),
             ("5".to_owned(), false),

@@ -1,10 +1,6 @@
 //! A node that begins when nobody has the old blocks any more.
 
-use std::{
-    fs,
-    num::NonZeroU64,
-    time::{Duration, Instant},
-};
+use std::{fs, num::NonZeroU64};
 
 use arknet_chain::{Account, Hash, Key, read, state_root};
 use arknet_consensus::Message;
@@ -62,10 +58,8 @@ async fn age(net: &mut Network) {
 async fn joins(accounts: u32) {
     let mut net = network(accounts);
     age(&mut net).await;
-    let began = Instant::now();
     net.start(3);
     net.until(3, |progress| progress.height > INTERVAL).await;
-    let took = began.elapsed();
     let height = net.now_at(3) + 3;
     net.height(3, height).await;
     net.height(1, height).await;
@@ -86,7 +80,6 @@ async fn joins(accounts: u32) {
     assert_eq!(account.balance, Atoms(1));
     assert!(reader.header(1).unwrap().is_none(), "it never had the first block");
     assert!(!net.home(3).join("snapshot-parts").exists());
-    assert!(took < Duration::from_secs(60), "{took:?}");
     drop(reader);
     // After a restart it is still there.
     let before = net.now_at(3);

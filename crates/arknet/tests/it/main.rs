@@ -18,6 +18,7 @@ mod metrics;
 mod namespaces;
 mod network;
 mod packaging;
+mod partition;
 mod priority;
 mod pull;
 mod refusals;

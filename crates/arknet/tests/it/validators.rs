@@ -26,13 +26,13 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// A home with a wallet.
-struct Home {
-    path: PathBuf,
-    address: String,
+pub(crate) struct Home {
+    pub(crate) path: PathBuf,
+    pub(crate) address: String,
 }
 
 impl Home {
-    fn new(directory: &Path, name: &str) -> Self {
+    pub(crate) fn new(directory: &Path, name: &str) -> Self {
         let path = directory.join(name);
         json_of(&path, &["init"]);
         let address =
@@ -201,7 +201,7 @@ impl Chain {
 }
 
 /// How a genesis names the validator of this home.
-fn validator(home: &Home) -> String {
+pub(crate) fn validator(home: &Home) -> String {
     let key = json_of(&home.path, &["validator", "key"]);
     format!("{}:{}", home.address, key["key"].as_str().unwrap())
 }

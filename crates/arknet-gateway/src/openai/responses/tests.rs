@@ -151,6 +151,7 @@ fn mistakes_are_named() {
         (r#""input":"a","reasoning":{"effort":"some"}"#, "reasoning.effort"),
         (r#""input":"a","text":{"format":{"type":"xml"}}"#, "text.format.type"),
         (r#""input":"a","metadata":[]"#, "metadata"),
+        (r#""input":"a","metadata":{"a":"\ud800"}"#, "metadata"),
     ] {
         let error = response(format!(r#"{{"model":"m",{json}}}"#).as_bytes()).unwrap_err();
         assert_eq!((error.status().as_u16(), error.param()), (400, Some(param)), "{json}");
