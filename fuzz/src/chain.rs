@@ -8,8 +8,8 @@ use std::{
 
 use arknet_chain::{
     Block, CommitCertificate, CommitSignature, Evidence, Genesis, GenesisValidator, Hash, Header,
-    LightBlock, Manifest, MemoryState, NoQuotes, Params, Parent, Part, Proof, SignedProposed,
-    SignedTransaction, SignedVote, ValidatorSet, Vote, VoteKind, execute_block,
+    LightBlock, Manifest, MemoryState, NoQuotes, OutcomeProof, Params, Parent, Part, Proof,
+    SignedProposed, SignedTransaction, SignedVote, ValidatorSet, Vote, VoteKind, execute_block,
 };
 use arknet_consensus::{Input, Message, Options, Record, Replica, Timing, Tip};
 use arknet_types::{Address, Atoms, KeyPair, NetworkId, Signature, Timestamp, encode};
@@ -25,6 +25,7 @@ pub(crate) fn decoders() -> anyhow::Result<Vec<Decoder>> {
     let proofs = corpus::bytes_in("chain.json", "proofs", "bytes")?;
     // The second of the vectors stands on the first, and what is executed here stands on nothing.
     let first = blocks[..1].to_vec();
+    let outcomes = corpus::bytes_in("chain.json", "outcomes", "bytes")?;
     let messages = corpus::bytes_in("consensus.json", "messages", "bytes")?;
     let records = corpus::bytes_in("consensus.json", "records", "bytes")?;
     let genesis = vec![GENESIS.as_bytes().to_vec()];
@@ -38,6 +39,7 @@ pub(crate) fn decoders() -> anyhow::Result<Vec<Decoder>> {
         with("Part", vec![encode(&part())], canonical::<Part>),
         with("Message", messages.clone(), canonical::<Message>),
         costly("Message (heard)", messages, 20, heard),
+        with("OutcomeProof", outcomes, canonical::<OutcomeProof>),
         with("Proof", proofs, canonical::<Proof>),
         with("Record", records, canonical::<Record>),
         with("SignedProposed", vec![proposed()], canonical::<SignedProposed>),
@@ -173,6 +175,7 @@ fn light_block() -> LightBlock {
         validators: two().hash(),
         next_validators: two().hash(),
         state_root: Hash([2; 32]),
+        outcomes: Hash([7; 32]),
         commit: Hash([3; 32]),
         evidence: Hash([4; 32]),
         transactions: Hash([5; 32]),

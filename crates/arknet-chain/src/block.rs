@@ -35,6 +35,8 @@ pub struct Header {
     pub next_validators: Hash,
     /// The root of the state after it.
     pub state_root: Hash,
+    /// What became of its transactions, as [`outcomes_root`](crate::outcomes_root) names it.
+    pub outcomes: Hash,
     /// The certificate of its parent, as it is in the block.
     pub commit: Hash,
     /// The evidence in it.

@@ -11,7 +11,9 @@ use crate::{
     duties, emission, governance,
     ledger::Ledger,
     limits::{BLOCK_BYTES_MAX, EVIDENCE_PER_BLOCK_MAX, TRANSACTIONS_PER_BLOCK_MAX},
-    models, payments,
+    models,
+    outcomes::outcomes_root,
+    payments,
     records::Role,
     stake,
 };
@@ -195,6 +197,7 @@ fn first_difference(said: &Header, found: &Header) -> Option<&'static str> {
         ("commit hash", said.commit == found.commit),
         ("evidence hash", said.evidence == found.evidence),
         ("transactions hash", said.transactions == found.transactions),
+        ("outcomes", said.outcomes == found.outcomes),
         ("state root", said.state_root == found.state_root),
     ];
     let different = same.iter().find(|(_, same)| !same).map(|(field, _)| *field);
@@ -380,6 +383,7 @@ impl<'a, V: StateView> Run<'a, V> {
             validators: self.validators.hash(),
             next_validators: next.hash(),
             state_root,
+            outcomes: outcomes_root(&self.outcomes),
             commit: body.commit_hash(),
             evidence: body.evidence_hash(),
             transactions: body.transactions_hash(),

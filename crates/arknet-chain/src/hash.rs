@@ -95,6 +95,12 @@ impl Purpose {
     pub const BODY: Self = Self("arknet/body/1");
     /// The genesis document.
     pub const GENESIS: Self = Self("arknet/genesis/1");
+    /// The count of a block's outcomes and the hash over all of them.
+    pub const OUTCOMES: Self = Self("arknet/outcomes/1");
+    /// What became of a transaction.
+    pub const OUTCOME_LEAF: Self = Self("arknet/outcome-leaf/1");
+    /// A fork of the tree over outcomes.
+    pub const OUTCOME_FORK: Self = Self("arknet/outcome-fork/1");
     /// What runs in an enclave, where its vendor says it in more than 32 bytes.
     pub const MEASUREMENT: Self = Self("arknet/measurement/1");
     /// An enclave's quote, or what it is checked with.

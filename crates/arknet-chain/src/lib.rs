@@ -28,6 +28,7 @@ mod light;
 pub mod limits;
 mod mempool;
 mod models;
+mod outcomes;
 mod params;
 mod payments;
 mod quota;
@@ -60,6 +61,7 @@ pub use mempool::{Best, Mempool, Rejected};
 pub use models::{
     Model, ModelFacts, NoQuotes, QuoteFacts, QuoteVerifier, TcbStatus, Tee, TeeClaim, TeePlatform,
 };
+pub use outcomes::{OutcomeError, OutcomeProof, outcomes_root};
 pub use params::{Param, ParamError, Params};
 pub use payments::{ChannelOp, Escrow, EscrowOp};
 pub use quota::FreeQuota;

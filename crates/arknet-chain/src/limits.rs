@@ -3,6 +3,8 @@
 
 /// Forks on the longest way through the state tree.
 pub const PROOF_SIBLINGS_MAX: usize = 256;
+/// Forks on the longest way through the tree over a block's outcomes.
+pub const OUTCOME_SIBLINGS_MAX: usize = 15;
 /// Bytes of an encoded transaction.
 pub const TRANSACTION_BYTES_MAX: usize = 32 * 1024;
 /// Bytes of an encoded block.

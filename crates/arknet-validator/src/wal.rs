@@ -24,7 +24,7 @@ use crate::limits::WAL_RECORD_BYTES_MAX;
 pub(crate) const FILE_NAME: &str = "consensus.wal";
 const DRAFT_NAME: &str = "consensus.wal.new";
 /// What a file of this form begins with.
-const MAGIC: &[u8; 16] = b"arknet-wal/2\n\0\0\0";
+const MAGIC: &[u8; 16] = b"arknet-wal/3\n\0\0\0";
 const BEGIN_BYTES: u64 = 64;
 const HEAD_BYTES: usize = 44;
 /// Bytes that are searched for heads at a time.

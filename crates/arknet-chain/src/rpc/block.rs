@@ -2,7 +2,10 @@ use arknet_types::{Address, Atoms, NetworkId};
 use serde::{Deserialize, Serialize};
 
 use super::{HexBytes, TransactionFields, text::snake};
-use crate::{Failure, Hash, Header, LightBlock, Outcome};
+use crate::{
+    Failure, Hash, Header, LightBlock, Outcome, OutcomeError, OutcomeProof, Purpose,
+    SignedTransaction, outcomes_root,
+};
 
 /// A block.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -29,6 +32,8 @@ pub struct BlockAnswer {
     pub next_validators: Hash,
     /// The root of the state after it.
     pub state_root: Hash,
+    /// The root over what became of its transactions.
+    pub outcomes: Hash,
     /// The round in which it was committed.
     pub round: u32,
     /// Validators whose precommit is in its certificate.
@@ -46,6 +51,37 @@ pub struct BlockAnswer {
     pub bytes: Option<HexBytes>,
 }
 
+impl BlockAnswer {
+    /// It, with the words for what became of its transactions written anew, where the chain's header
+    /// says the same of the block, of which transactions are in it, and of what became of them. Who
+    /// sent them and what they do is only in their bytes.
+    #[must_use]
+    pub fn proved(mut self, header: &Header) -> Option<Self> {
+        let outcomes: Vec<Outcome> =
+            self.transactions.iter().map(BlockTransaction::outcome).collect::<Option<_>>()?;
+        let ids: Vec<Hash> = self.transactions.iter().map(|one| one.id).collect();
+        let is_same = self.header.0 == arknet_types::encode(header)
+            && self.network == header.network
+            && self.height == header.height
+            && self.id == header.id()
+            && self.parent == header.parent
+            && self.time_ms == header.time.0
+            && self.proposer == header.proposer
+            && self.base_fee == header.base_fee
+            && self.gas_used == header.gas_used
+            && self.validators == header.validators
+            && self.next_validators == header.next_validators
+            && self.state_root == header.state_root
+            && self.outcomes == header.outcomes
+            && outcomes_root(&outcomes) == header.outcomes
+            && Hash::of(Purpose::BODY, &ids) == header.transactions;
+        for (transaction, outcome) in self.transactions.iter_mut().zip(&outcomes) {
+            transaction.outcome = OutcomeAnswer::from(outcome);
+        }
+        is_same.then_some(self)
+    }
+}
+
 /// A transaction of a block.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct BlockTransaction {
@@ -57,6 +93,19 @@ pub struct BlockTransaction {
     pub kind: String,
     /// What became of it.
     pub outcome: OutcomeAnswer,
+}
+
+impl BlockTransaction {
+    /// What its numbers say became of it; none where they do not agree.
+    fn outcome(&self) -> Option<Outcome> {
+        let OutcomeAnswer { gas, fee, number, failure_number, .. } = self.outcome;
+        let result = match failure_number {
+            None => Ok(number),
+            Some(failure) => Err(arknet_types::decode(&[failure]).ok()?),
+        };
+        let outcome = Outcome { id: self.id, gas, fee, result };
+        self.outcome.is_of(&outcome).then_some(outcome)
+    }
 }
 
 /// What became of a transaction.
@@ -80,6 +129,15 @@ pub struct OutcomeAnswer {
     /// The same in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_words: Option<String>,
+}
+
+impl OutcomeAnswer {
+    /// Whether the numbers are those of this outcome. The words may be those of another version.
+    fn is_of(&self, outcome: &Outcome) -> bool {
+        let right = Self::from(outcome);
+        (self.done, self.gas, self.fee) == (right.done, right.gas, right.fee)
+            && (self.number, self.failure_number) == (right.number, right.failure_number)
+    }
 }
 
 impl From<&Outcome> for OutcomeAnswer {
@@ -209,7 +267,41 @@ pub struct TransactionAnswer {
     /// What became of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<OutcomeAnswer>,
+    /// The Borsh of an `OutcomeProof`: index and outcome, and the hashes by which the header of that
+    /// block shows them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proof: Option<HexBytes>,
     /// The transaction; none where its block is not kept any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transaction: Option<TransactionFields>,
+}
+
+impl TransactionAnswer {
+    /// It, with all that is for people written anew, where the chain's header of its block proves
+    /// what is said here of the transaction `id`.
+    pub fn proved(self, id: &Hash, header: &Header) -> Result<Self, OutcomeError> {
+        let proof = self.proof.as_ref().ok_or(OutcomeError::Absent)?;
+        let proof: OutcomeProof =
+            arknet_types::decode(&proof.0).map_err(|_| OutcomeError::Absent)?;
+        let outcome = proof.verify(header, id)?;
+        let is_same = (self.id, self.state) == (*id, TransactionState::Committed)
+            && self.ahead.is_none()
+            && (self.height, self.index) == (Some(header.height), Some(proof.index))
+            && self.outcome.is_some_and(|said| said.is_of(&outcome));
+        if !is_same {
+            return Err(OutcomeError::Differs);
+        }
+        let transaction = self.transaction.map(|fields| fields_of(&fields.bytes.0, id));
+        let transaction = transaction.transpose()?;
+        Ok(Self { outcome: Some(OutcomeAnswer::from(&outcome)), transaction, ..self })
+    }
+}
+
+/// The fields of the transaction `id`, of which these are said to be the bytes.
+fn fields_of(bytes: &[u8], id: &Hash) -> Result<TransactionFields, OutcomeError> {
+    if Hash::of_bytes(Purpose::TRANSACTION_ID, bytes) != *id {
+        return Err(OutcomeError::Differs);
+    }
+    let transaction = SignedTransaction::parse(bytes).map_err(|_| OutcomeError::Differs)?;
+    Ok(TransactionFields::new(&transaction))
 }

@@ -19,7 +19,7 @@ fn a_header_that_differs_in_anything_is_refused() {
     let mut chain = Chain::grown_up();
     chain.block(vec![]);
     type Change = fn(&mut Header);
-    let changes: [(&str, Change); 8] = [
+    let changes: [(&str, Change); 9] = [
         ("network", |h| h.network = arknet_types::NetworkId::new("x").unwrap()),
         ("height", |h| h.height += 1),
         ("parent", |h| h.parent = Hash::ZERO),
@@ -27,6 +27,7 @@ fn a_header_that_differs_in_anything_is_refused() {
         ("gas", |h| h.gas_used = 1),
         ("validators", |h| h.validators = Hash::ZERO),
         ("next validators", |h| h.next_validators = Hash::ZERO),
+        ("outcomes", |h| h.outcomes = Hash::ZERO),
         ("state root", |h| h.state_root = Hash::ZERO),
     ];
     for (field, change) in changes {

@@ -13,6 +13,7 @@ mod light;
 mod mempool;
 mod models;
 mod openapi;
+mod outcomes;
 mod random;
 mod reference;
 mod refused;

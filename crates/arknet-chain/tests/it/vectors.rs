@@ -3,8 +3,11 @@
 
 use std::{fs, path::PathBuf};
 
-use arknet_chain::{Block, Genesis, Proof, SignedTransaction, prove};
-use arknet_types::{Domain, decode, encode};
+use arknet_chain::{
+    Block, Failure, Genesis, Hash, Header, Outcome, OutcomeProof, Proof, SignedTransaction,
+    outcomes_root, prove,
+};
+use arknet_types::{Atoms, Domain, decode, encode};
 use serde_json::{Value, json};
 
 use crate::{
@@ -20,10 +23,7 @@ fn document() -> Value {
         .into_iter()
         .map(|action| {
             let transaction = chain.sign(5, action);
-            let hash = arknet_chain::Hash::of(
-                arknet_chain::Purpose::TRANSACTION,
-                &transaction.signed().body,
-            );
+            let hash = Hash::of(arknet_chain::Purpose::TRANSACTION, &transaction.signed().body);
             json!({
                 "signer_seed": hex::encode(&wallet(5).seed()[..]),
                 "body_bytes": hex::encode(encode(transaction.body())),
@@ -55,6 +55,15 @@ fn document() -> Value {
             "bytes": hex::encode(encode(&proof)),
         })
     };
+    let outcomes = outcomes();
+    let outcome = |index: usize| {
+        let proof = OutcomeProof::new(&outcomes, u32::try_from(index).unwrap()).unwrap();
+        json!({
+            "id": outcomes[index].id.to_string(),
+            "outcome": hex::encode(encode(&outcomes[index])),
+            "bytes": hex::encode(encode(&proof)),
+        })
+    };
     let nobody = arknet_types::Address([7; 20]);
     json!({
         "what": "spec/chain.md",
@@ -66,7 +75,22 @@ fn document() -> Value {
             proof(arknet_chain::Key::Account(address(5))),
             proof(arknet_chain::Key::Account(nobody)),
         ],
+        "empty_outcomes_root": outcomes_root(&[]).to_string(),
+        "outcomes_root": outcomes_root(&outcomes).to_string(),
+        "outcomes": (0..outcomes.len()).map(outcome).collect::<Vec<Value>>(),
     })
+}
+
+/// What may become of transactions, five of them: a row that is odd twice.
+fn outcomes() -> Vec<Outcome> {
+    let results = [Ok(None), Ok(Some(7)), Err(Failure::Balance), Ok(None), Err(Failure::NoWeight)];
+    let outcomes = (1..).zip(results).map(|(n, result)| Outcome {
+        id: Hash([n; 32]),
+        gas: 21_000,
+        fee: Atoms(21_000 * u64::from(n)),
+        result,
+    });
+    outcomes.collect()
 }
 
 #[test]
@@ -96,11 +120,17 @@ fn the_bytes_in_the_file_read_as_what_they_are() {
         assert_eq!(read.header.id().to_string(), one["id"]);
     }
     let root = hex::decode(file["state_root"].as_str().unwrap()).unwrap();
-    let root = arknet_chain::Hash(root.try_into().unwrap());
+    let root = Hash(root.try_into().unwrap());
     for one in file["proofs"].as_array().unwrap() {
         let proof: Proof = decode(&bytes(one)).unwrap();
         let key = hex::decode(one["key"].as_str().unwrap()).unwrap();
         let value = one["value"].as_str().map(|text| hex::decode(text).unwrap());
         assert_eq!(proof.verify(&root, &key, value.as_deref()), Ok(()));
+    }
+    let header = Block::parse(&bytes(&file["blocks"][0])).unwrap().header;
+    let header = Header { outcomes: outcomes_root(&outcomes()), ..header };
+    for (one, outcome) in file["outcomes"].as_array().unwrap().iter().zip(outcomes()) {
+        let proof: OutcomeProof = decode(&bytes(one)).unwrap();
+        assert_eq!(proof.verify(&header, &outcome.id), Ok(outcome));
     }
 }

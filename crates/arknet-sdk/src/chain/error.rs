@@ -1,6 +1,6 @@
 use std::{io, path::PathBuf};
 
-use arknet_chain::{GenesisError, Hash, LightError, ProofError, rpc::ErrorAnswer};
+use arknet_chain::{GenesisError, Hash, LightError, OutcomeError, ProofError, rpc::ErrorAnswer};
 use arknet_types::{Atoms, NetworkId};
 
 /// Why the ledger does not say or do what was asked.
@@ -28,6 +28,9 @@ pub enum ChainError {
     /// What validators signed is not what is shown.
     #[error("forged certificate: {0}")]
     ForgedCertificate(LightError),
+    /// What is said became of a transaction is not what validators signed.
+    #[error("the RPC lies about what became of a transaction: {0}")]
+    ForgedOutcome(OutcomeError),
     /// The value is not the one in the state that validators signed.
     #[error("forged value: {0}")]
     ForgedValue(ProofError),
@@ -66,14 +69,6 @@ pub enum ChainError {
         id: Hash,
         /// How long it was waited for.
         seconds: u64,
-    },
-    /// It is not in the block it is said to be in.
-    #[error("transaction {id} is not in block {height}, as the RPC says it is")]
-    NotInBlock {
-        /// Its name.
-        id: Hash,
-        /// The block.
-        height: u64,
     },
     /// The RPC refuses, with a code and perhaps numbers.
     #[error("{}", words(.0))]
@@ -156,6 +151,7 @@ impl ChainError {
             Self::Balance { .. } => "insufficient_balance",
             Self::Behind { .. } => "rpc_behind",
             Self::ForgedCertificate(_) => "forged_certificate",
+            Self::ForgedOutcome(_) => "forged_outcome",
             Self::ForgedValue(_) => "forged_value",
             Self::Genesis(_) => "invalid_genesis",
             Self::Header(_) => "invalid_header",
@@ -164,7 +160,6 @@ impl ChainError {
             Self::NoGenesis => "no_genesis",
             Self::Nonce { .. } => "forged_nonce",
             Self::NotCommitted { .. } => "not_committed",
-            Self::NotInBlock { .. } => "not_in_block",
             Self::Refused(answer) => &answer.code,
             Self::StaleValidators => "stale_validators",
             Self::Store { .. } => "store",
@@ -197,6 +192,14 @@ impl ChainError {
             LightError::Validators => Self::StaleValidators,
             LightError::Old => Self::TooOld,
             other => Self::Header(other),
+        }
+    }
+
+    /// Why what is said of a transaction is not taken.
+    pub(super) const fn of_outcome(error: OutcomeError) -> Self {
+        match error {
+            OutcomeError::Absent => Self::Unproved,
+            other => Self::ForgedOutcome(other),
         }
     }
 

@@ -1,8 +1,8 @@
 use std::path::PathBuf;
 
 use arknet_chain::{
-    Genesis, Hash, Header, Key, LightBlock, LightClient, LightError, Proof, Purpose, ValidatorSet,
-    rpc::BlockAnswer,
+    Genesis, Hash, Header, Key, LightBlock, LightClient, LightError, Proof, ValidatorSet,
+    rpc::{BlockAnswer, TransactionAnswer},
 };
 use arknet_types::{NetworkId, Timestamp};
 use borsh::BorshDeserialize;
@@ -143,27 +143,26 @@ impl LightChain {
         Err(ChainError::Behind { known: self.client.height(), found })
     }
 
-    /// Checks that a block of the chain names a transaction.
-    pub async fn check_in_block(&mut self, id: &Hash, height: u64) -> Result<(), ChainError> {
-        let block = self.rpc.block(&height.to_string()).await?;
-        self.check_block(&block, height).await?;
-        let is_named = block.transactions.iter().any(|one| one.id == *id);
-        if is_named { Ok(()) } else { Err(ChainError::NotInBlock { id: *id, height }) }
+    /// Checks all that is said of the transaction `id`, which is in a block: where it is, what it is
+    /// and what became of it. What is for people is written anew from what is proved.
+    pub async fn check_transaction(
+        &mut self,
+        id: &Hash,
+        said: TransactionAnswer,
+    ) -> Result<TransactionAnswer, ChainError> {
+        let header = self.header(said.height.ok_or(ChainError::Unproved)?).await?;
+        said.proved(id, &header).map_err(ChainError::of_outcome)
     }
 
-    /// Checks that a block is the chain's at this height, with these transactions. What became of
-    /// them is the word of the RPC.
+    /// Checks that a block is the chain's at this height, with these transactions, of which became
+    /// what is said.
     pub async fn check_block(
         &mut self,
-        block: &BlockAnswer,
+        block: BlockAnswer,
         height: u64,
-    ) -> Result<Header, ChainError> {
+    ) -> Result<BlockAnswer, ChainError> {
         let header = self.header(height).await?;
-        let ids: Vec<Hash> = block.transactions.iter().map(|one| one.id).collect();
-        if block.id != header.id() || Hash::of(Purpose::BODY, &ids) != header.transactions {
-            return Err(ChainError::ForgedCertificate(LightError::Block));
-        }
-        Ok(header)
+        block.proved(&header).ok_or(ChainError::ForgedCertificate(LightError::Block))
     }
 
     /// The header of a height: a newer one is followed to, an older one is named by those after it.

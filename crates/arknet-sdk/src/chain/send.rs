@@ -64,7 +64,7 @@ pub struct Settled {
     pub id: Hash,
     /// The block.
     pub height: u64,
-    /// What became of it, by the word of the RPC; that it is in the block is proved.
+    /// What became of it, by proof unless the RPC is believed.
     pub outcome: OutcomeAnswer,
 }
 
@@ -180,19 +180,20 @@ impl Chain {
         }
     }
 
-    /// Waits until a transaction is in a block, and checks that it is.
+    /// Waits until a transaction is in a block, and checks that it is and what became of it.
     pub async fn wait(&mut self, id: Hash, patience: Duration) -> Result<Settled, ChainError> {
         let began = Instant::now();
         loop {
             match self.rpc.transaction(&id).await {
                 Ok(answer) if answer.state == TransactionState::Committed => {
+                    let answer = match &mut self.light {
+                        Some(light) => light.check_transaction(&id, answer).await?,
+                        None => answer,
+                    };
                     let (Some(height), Some(outcome)) = (answer.height, answer.outcome) else {
                         let (path, words) = (format!("/transactions/{id}"), "no outcome".into());
                         return Err(ChainError::Malformed { path, words });
                     };
-                    if let Some(light) = &mut self.light {
-                        light.check_in_block(&id, height).await?;
-                    }
                     return Ok(Settled { id, height, outcome });
                 }
                 Ok(_) | Err(ChainError::Unreachable { .. }) => {}

@@ -1,10 +1,14 @@
 use std::sync::Mutex;
 
 use arknet_chain::{
-    Account, Header, Key, LightBlock, Validator, ValidatorSet,
-    rpc::{HexBytes, LightAnswer, ProofAnswer},
+    Account, Action, Hash, Header, Key, LightBlock, OutcomeError, OutcomeProof, Validator,
+    ValidatorSet,
+    rpc::{HexBytes, LightAnswer, ProofAnswer, TransactionAnswer},
 };
-use arknet_sdk::chain::{ChainError, ChainRpc, LightChain};
+use arknet_sdk::{
+    chain::{Chain, ChainError, ChainOptions, ChainRpc, Fees, LightChain},
+    wallet::Wallet,
+};
 use arknet_types::{Atoms, encode};
 use serde_json::{Value, json};
 
@@ -16,6 +20,22 @@ use crate::{
 /// A client that knows nothing but the genesis.
 fn client(world: &World, url: &str) -> LightChain {
     LightChain::new(ChainRpc::new(url).unwrap(), &world.genesis, None).unwrap()
+}
+
+/// A block with a payment of account 5.
+fn pay(world: &World, amount: u64) -> Hash {
+    let options = ChainOptions {
+        url: Some(world.url()),
+        genesis: Some(world.genesis.clone()),
+        ..Default::default()
+    };
+    world.run(async {
+        let mut chain = Chain::open(options).await.unwrap();
+        let action = Action::Transfer { to: address(6), amount: Atoms(amount) };
+        let wallet = Wallet::from_key(wallet(5));
+        let made = chain.prepare(&wallet, action, Fees::default()).await.unwrap();
+        chain.submit(&made.transaction).await.unwrap()
+    })
 }
 
 /// What a fresh client says about account 5.
@@ -188,15 +208,15 @@ fn who_was_away_too_long_begins_with_a_header_that_is_trusted() {
 #[test]
 fn a_set_that_changed_at_once_is_reached_by_the_headers_in_between() {
     let world = World::new();
-    let chain = || arknet_sdk::chain::ChainOptions {
+    let chain = || ChainOptions {
         url: Some(world.url()),
         genesis: Some(world.genesis.clone()),
         ..Default::default()
     };
-    let mut ledger = world.run(arknet_sdk::chain::Chain::open(chain())).unwrap();
+    let mut ledger = world.run(Chain::open(chain())).unwrap();
     let mut act = |n: u8, op| {
-        let wallet = arknet_sdk::wallet::Wallet::from_key(wallet(n));
-        let action = arknet_chain::Action::Stake(op);
+        let wallet = Wallet::from_key(wallet(n));
+        let action = Action::Stake(op);
         let prepared = world.run(ledger.prepare(&wallet, action, Default::default())).unwrap();
         world.run(ledger.submit(&prepared.transaction)).unwrap();
     };
@@ -229,21 +249,41 @@ fn an_answer_that_is_none_is_an_error_and_no_more() {
 }
 
 #[test]
-fn a_block_with_a_transaction_that_it_does_not_have_is_found_out() {
+fn a_block_of_which_something_else_is_said_is_found_out() {
     let world = World::new();
-    let made_up = arknet_chain::Hash([9; 32]);
-    let url = liar::before(&world, move |path, answer| {
+    pay(&world, 1);
+    let shown = |url: &str| {
+        let block = world.run(ChainRpc::new(url).unwrap().block("2")).unwrap();
+        world.run(client(&world, url).check_block(block, 2))
+    };
+    assert_eq!(shown(&world.url()).unwrap().transactions.len(), 1);
+    type Lie = fn(&mut Value);
+    let lies: [Lie; 8] = [
+        |block| block["transactions"][0]["id"] = json!("09".repeat(32)),
+        |block| block["transactions"] = json!([]),
+        |block| block["transactions"][0]["outcome"]["fee"] = json!("1"),
+        |block| block["transactions"][0]["outcome"]["done"] = json!(false),
+        |block| block["transactions"][0]["outcome"]["failure_number"] = json!(1),
+        |block| block["transactions"][0]["outcome"]["number"] = json!(7),
+        |block| block["proposer"] = json!(address(9)),
+        |block| block["time_ms"] = json!(7),
+    ];
+    for lie in lies {
+        let url = liar::before(&world, move |path, answer| {
+            if path.starts_with("/blocks/") {
+                lie(answer);
+            }
+        });
+        let error = shown(&url).unwrap_err();
+        assert!(matches!(error, ChainError::ForgedCertificate(_)), "{error:?}");
+    }
+    // Words are for people, and another version may have others.
+    let worded = liar::before(&world, |path, answer| {
         if path.starts_with("/blocks/") {
-            let outcome = json!({ "done": true, "gas": 1, "fee": "1" });
-            answer["transactions"] = json!([
-                { "id": made_up, "from": address(5), "kind": "transfer", "outcome": outcome },
-            ]);
+            answer["transactions"][0]["outcome"]["failure_words"] = json!("all went wrong");
         }
     });
-    let forged = world.run(client(&world, &url).check_in_block(&made_up, 1)).unwrap_err();
-    assert!(matches!(forged, ChainError::ForgedCertificate(_)), "{forged:?}");
-    let honest = world.run(client(&world, &world.url()).check_in_block(&made_up, 1)).unwrap_err();
-    assert!(matches!(honest, ChainError::NotInBlock { height: 1, .. }), "{honest:?}");
+    assert_eq!(shown(&worded).unwrap().transactions[0].outcome.failure_words, None);
 }
 
 #[test]
@@ -282,4 +322,117 @@ fn a_proof_of_another_key_proves_nothing() {
         }
     });
     assert!(matches!(balance(&world, &url), Err(ChainError::ForgedValue(_))));
+}
+
+/// What a fresh client finds out of a transaction, of which the RPC says what `lie` makes of it.
+fn told(
+    world: &World,
+    id: Hash,
+    lie: impl Fn(&mut TransactionAnswer) + Send + Sync + 'static,
+) -> Result<TransactionAnswer, ChainError> {
+    let url = liar::before(world, move |path, answer| {
+        if path.starts_with("/transactions/") {
+            let mut said = serde_json::from_value(answer.clone()).unwrap();
+            lie(&mut said);
+            *answer = serde_json::to_value(said).unwrap();
+        }
+    });
+    let said = world.run(ChainRpc::new(&url).unwrap().transaction(&id)).unwrap();
+    world.run(client(world, &url).check_transaction(&id, said))
+}
+
+/// The same where the proof is changed, and the words beside it with it.
+fn proved(
+    world: &World,
+    id: Hash,
+    forge: impl Fn(&mut OutcomeProof) + Send + Sync + 'static,
+) -> OutcomeError {
+    let error = told(world, id, move |said| {
+        let bytes = said.proof.take().unwrap();
+        let mut proof: OutcomeProof = arknet_types::decode(&bytes.0).unwrap();
+        forge(&mut proof);
+        said.outcome = Some((&proof.outcome).into());
+        said.index = Some(proof.index);
+        said.proof = Some(HexBytes(encode(&proof)));
+    });
+    let error = error.unwrap_err();
+    assert_eq!(error.code(), "forged_outcome");
+    assert!(error.to_string().contains("the RPC lies"), "{error}");
+    let ChainError::ForgedOutcome(error) = error else { panic!("{error:?}") };
+    error
+}
+
+#[test]
+fn a_forged_outcome_is_found_out() {
+    let world = World::new();
+    world.hold(true);
+    let ids: Vec<Hash> = [1, u64::MAX / 2, 3].map(|amount| pay_or_fail(&world, amount)).into();
+    world.hold(false);
+    world.block();
+    let honest = told(&world, ids[1], |_| {}).unwrap();
+    let outcome = honest.outcome.clone().unwrap();
+    assert_eq!((honest.index, outcome.done, outcome.fee), (Some(1), false, Atoms(21_000)));
+    assert_eq!(honest.transaction.unwrap().from, address(5));
+    // Proofs that were made up.
+    assert_eq!(proved(&world, ids[1], |p| p.outcome.result = Ok(None)), OutcomeError::Root);
+    assert_eq!(proved(&world, ids[1], |p| p.outcome.fee = Atoms(1)), OutcomeError::Root);
+    assert_eq!(proved(&world, ids[1], |p| p.index = 0), OutcomeError::Root);
+    assert_eq!(proved(&world, ids[1], |p| p.index = 9), OutcomeError::Place);
+    assert_eq!(proved(&world, ids[1], |p| p.siblings.truncate(1)), OutcomeError::Length);
+    let longer = proved(&world, ids[1], |p| p.siblings.push(Hash::ZERO));
+    assert_eq!(longer, OutcomeError::Length);
+    // What is said beside a good one.
+    type Lie = fn(&mut TransactionAnswer);
+    let lies: [Lie; 6] = [
+        |said| said.outcome.as_mut().unwrap().done = true,
+        |said| said.outcome.as_mut().unwrap().failure_number = Some(2),
+        |said| said.outcome.as_mut().unwrap().fee = Atoms(1),
+        |said| said.outcome = None,
+        |said| said.index = Some(0),
+        |said| said.transaction.as_mut().unwrap().bytes.0[0] ^= 1,
+    ];
+    for lie in lies {
+        let error = told(&world, ids[1], lie).unwrap_err();
+        assert!(matches!(error, ChainError::ForgedOutcome(OutcomeError::Differs)), "{error:?}");
+    }
+    let fields = told(&world, ids[1], |said| {
+        said.transaction.as_mut().unwrap().from = address(9);
+        said.outcome.as_mut().unwrap().failure_words = Some("it was done".into());
+    });
+    let fields = fields.unwrap();
+    assert_eq!(fields.transaction.unwrap().from, address(5));
+    assert_eq!(fields.outcome, Some(outcome));
+}
+
+/// A payment that waits, whether or not it will be done.
+fn pay_or_fail(world: &World, amount: u64) -> Hash {
+    let nonce = world.run(ChainRpc::new(&world.url()).unwrap().account(&address(5))).unwrap();
+    let body = arknet_chain::TransactionBody {
+        network: world.genesis.network.clone(),
+        signer: wallet(5).public(),
+        nonce: nonce.next_nonce,
+        gas_limit: 21_000,
+        fee_max: Atoms(10),
+        tip: Atoms(0),
+        action: Action::Transfer { to: address(6), amount: Atoms(amount) },
+    };
+    let transaction = arknet_chain::SignedTransaction::sign(body, &wallet(5));
+    world.run(ChainRpc::new(&world.url()).unwrap().submit(&transaction)).unwrap().id
+}
+
+#[test]
+fn an_outcome_without_a_proof_or_with_that_of_another_transaction_or_block_is_found_out() {
+    let world = World::new();
+    let (first, second) = (pay(&world, 1), pay(&world, 2));
+    told(&world, first, |_| {}).unwrap();
+    let absent = told(&world, first, |said| said.proof = None).unwrap_err();
+    assert!(matches!(absent, ChainError::Unproved), "{absent:?}");
+    let broken = told(&world, first, |said| said.proof = Some(HexBytes(vec![7]))).unwrap_err();
+    assert!(matches!(broken, ChainError::Unproved), "{broken:?}");
+    let elsewhere = told(&world, first, |said| said.height = Some(3)).unwrap_err();
+    assert!(matches!(elsewhere, ChainError::ForgedOutcome(OutcomeError::Root)), "{elsewhere:?}");
+    let other = world.run(ChainRpc::new(&world.url()).unwrap().transaction(&second)).unwrap();
+    let swapped = told(&world, first, move |said| *said = other.clone()).unwrap_err();
+    let expected = OutcomeError::OtherTransaction;
+    assert!(matches!(&swapped, ChainError::ForgedOutcome(e) if *e == expected), "{swapped:?}");
 }

@@ -113,7 +113,7 @@ fn a_refusal_keeps_its_code_and_numbers() {
 }
 
 #[test]
-fn a_nonce_that_cannot_be_and_a_block_that_does_not_hold_it_are_found_out() {
+fn a_nonce_that_cannot_be_and_a_forged_outcome_are_found_out() {
     let world = World::new();
     let url = liar::before(&world, |path, answer| {
         if path.starts_with("/accounts/") {
@@ -136,7 +136,14 @@ fn a_nonce_that_cannot_be_and_a_block_that_does_not_hold_it_are_found_out() {
         }
     });
     let error = world.run(open(&world, url).wait(id, PATIENCE)).unwrap_err();
-    assert!(matches!(error, ChainError::NotInBlock { height: 3, .. }), "{error:?}");
+    assert!(matches!(error, ChainError::ForgedOutcome(_)), "{error:?}");
+    let url = liar::before(&world, |path, answer| {
+        if path.starts_with("/transactions/") {
+            answer["outcome"]["done"] = false.into();
+        }
+    });
+    let error = world.run(open(&world, url).wait(id, PATIENCE)).unwrap_err();
+    assert!(matches!(error, ChainError::ForgedOutcome(_)), "{error:?}");
 }
 
 #[test]

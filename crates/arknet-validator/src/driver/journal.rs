@@ -213,6 +213,7 @@ mod tests {
             validators: Hash::ZERO,
             next_validators: Hash::ZERO,
             state_root: Hash::ZERO,
+            outcomes: Hash::ZERO,
             commit: Hash::ZERO,
             evidence: Hash::ZERO,
             transactions: Hash::ZERO,

@@ -175,6 +175,7 @@ pub(super) fn block(reader: &Reader, which: Which, with_bytes: bool) -> Answer<B
         validators: header.validators,
         next_validators: header.next_validators,
         state_root: header.state_root,
+        outcomes: header.outcomes,
         round: certificate.round,
         signatures: count(certificate.signatures.len()),
         evidence: count(block.evidence.len()),
@@ -196,24 +197,25 @@ pub(super) fn event(reader: &Reader, height: u64) -> Answer<Option<BlockEvent>> 
 pub(super) fn transaction(reader: &Reader, id: Hash) -> Answer<Option<TransactionAnswer>> {
     let Some(found) = reader.transaction(&id)? else { return Ok(None) };
     let block = reader.block(found.height)?;
-    let index = usize::try_from(found.index).unwrap_or(usize::MAX);
+    let index = usize::try_from(found.proof.index).unwrap_or(usize::MAX);
     let transaction = block.as_ref().and_then(|block| block.transactions.get(index));
     Ok(Some(TransactionAnswer {
         id,
         state: TransactionState::Committed,
         ahead: None,
         height: Some(found.height),
-        index: Some(found.index),
-        outcome: Some(OutcomeAnswer::from(&found.outcome)),
+        index: Some(found.proof.index),
+        outcome: Some(OutcomeAnswer::from(&found.proof.outcome)),
+        proof: Some(HexBytes(encode(&found.proof))),
         transaction: transaction.map(TransactionFields::new),
     }))
 }
 
 /// That a transaction is in a block already.
 pub(super) fn submitted(reader: &Reader, id: Hash) -> Answer<Option<SubmitAnswer>> {
-    let found = reader.transaction(&id)?;
+    let height = reader.height_of_transaction(&id)?;
     let state = TransactionState::Committed;
-    Ok(found.map(|found| SubmitAnswer { id, state, height: Some(found.height) }))
+    Ok(height.map(|height| SubmitAnswer { id, state, height: Some(height) }))
 }
 
 fn limit_of(asked: Option<usize>) -> usize {

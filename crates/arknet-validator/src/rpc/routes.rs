@@ -197,6 +197,7 @@ async fn transaction(State(desk): At, Path(id): Path<String>) -> Answer<Transact
             height: None,
             index: None,
             outcome: None,
+            proof: None,
             transaction: Some(TransactionFields::new(&waiting.transaction)),
         }));
     }

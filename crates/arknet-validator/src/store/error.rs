@@ -29,6 +29,19 @@ pub enum StoreError {
         /// What is known here.
         known: u64,
     },
+    /// It was written by an older version, whose blocks say less.
+    #[error(
+        "{} has format {found}, which this version reads no more; it knows {known}: use another \
+         directory, and fetch the chain anew", path.display()
+    )]
+    OlderFormat {
+        /// Where it lies.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+        /// What is known here.
+        known: u64,
+    },
     /// Not the block after the last one.
     #[error("the store is at height {height}: the block given is not the next one")]
     NotNext {

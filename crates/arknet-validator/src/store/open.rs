@@ -98,7 +98,7 @@ impl Store {
         options: StoreOptions,
     ) -> Result<Self, StoreError> {
         let expected = genesis.id();
-        match found(&database)? {
+        match found(&database, &path)? {
             None => begin(&database, &genesis)?,
             Some(found) if found == expected => {}
             Some(found) => return Err(StoreError::OtherChain { path, expected, found }),
@@ -175,7 +175,7 @@ pub(super) fn discard(directory: &Path) -> Result<(), StoreError> {
 }
 
 /// The genesis of the chain in a database; none where it is new.
-fn found(database: &Database) -> Result<Option<Hash>, StoreError> {
+fn found(database: &Database, path: &Path) -> Result<Option<Hash>, StoreError> {
     let transaction = database.begin_read().map_err(fault)?;
     let meta = match transaction.open_table(META) {
         Ok(meta) => meta,
@@ -185,8 +185,12 @@ fn found(database: &Database) -> Result<Option<Hash>, StoreError> {
     let damaged = |what: &str| StoreError::Damaged(what.to_owned());
     let format = meta.get(META_FORMAT).map_err(fault)?.ok_or_else(|| damaged("no format"))?;
     let format = arknet_types::decode(format.value()).map_err(|_| damaged("no format"))?;
-    if format != FORMAT {
+    if format > FORMAT {
         return Err(StoreError::NewerFormat { found: format, known: FORMAT });
+    }
+    if format < FORMAT {
+        let (path, found, known) = (path.to_owned(), format, FORMAT);
+        return Err(StoreError::OlderFormat { path, found, known });
     }
     let genesis = meta.get(META_GENESIS).map_err(fault)?.ok_or_else(|| damaged("no genesis"))?;
     let genesis = arknet_types::decode(genesis.value()).map_err(|_| damaged("no genesis"))?;

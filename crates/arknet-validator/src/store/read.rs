@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use arknet_chain::{
-    Block, CommitCertificate, Hash, Header, LightBlock, Meta, Outcome, StateView, ValidatorSet,
+    Block, CommitCertificate, Hash, Header, LightBlock, Meta, Outcome, OutcomeProof, StateView,
+    ValidatorSet,
 };
 use arknet_types::Address;
 use borsh::BorshDeserialize;
@@ -38,15 +39,13 @@ impl std::fmt::Debug for Reader {
     }
 }
 
-/// Where a transaction is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// Where a transaction is, and what became of it.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Found {
     /// The height of its block.
     pub height: u64,
-    /// Its place in it.
-    pub index: u32,
-    /// What became of it.
-    pub outcome: Outcome,
+    /// Its place in it and what became of it, by the header.
+    pub proof: OutcomeProof,
 }
 
 impl Reader {
@@ -131,16 +130,21 @@ impl Reader {
         Ok(table.get(&block.0).map_err(fault)?.map(|height| height.value()))
     }
 
+    /// The height of a transaction's block, by its name.
+    pub fn height_of_transaction(&self, id: &Hash) -> Result<Option<u64>, StoreError> {
+        let table = self.transaction.open_table(TRANSACTIONS).map_err(fault)?;
+        Ok(table.get(&id.0).map_err(fault)?.map(|place| place.value().0))
+    }
+
     /// Where a transaction is, by its name.
     pub fn transaction(&self, id: &Hash) -> Result<Option<Found>, StoreError> {
         let table = self.transaction.open_table(TRANSACTIONS).map_err(fault)?;
         let Some(place) = table.get(&id.0).map_err(fault)? else { return Ok(None) };
         let (height, index) = place.value();
         let outcomes = self.outcomes(height)?.unwrap_or_default();
-        let outcome = usize::try_from(index).ok().and_then(|index| outcomes.get(index).copied());
-        let outcome = outcome.filter(|outcome| outcome.id == *id);
-        let outcome = outcome.ok_or_else(|| StoreError::Damaged("an outcome".to_owned()))?;
-        Ok(Some(Found { height, index, outcome }))
+        let proof = OutcomeProof::new(&outcomes, index).filter(|proof| proof.outcome.id == *id);
+        let proof = proof.ok_or_else(|| StoreError::Damaged("an outcome".to_owned()))?;
+        Ok(Some(Found { height, proof }))
     }
 
     /// The set that votes at a height up to the next one; none where it is known no more.

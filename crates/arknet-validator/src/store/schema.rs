@@ -3,7 +3,7 @@
 use redb::TableDefinition;
 
 /// The form in which this version writes.
-pub(super) const FORMAT: u64 = 1;
+pub(super) const FORMAT: u64 = 2;
 
 /// What there is one of, by its name.
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");

@@ -44,7 +44,7 @@ async fn committed(net: &Network, n: u8, id: Hash) -> u64 {
     loop {
         seen.borrow_and_update();
         if let Some(found) = net.node(n).store().read().unwrap().transaction(&id).unwrap() {
-            assert_eq!(found.outcome.result, Ok(None));
+            assert_eq!(found.proof.outcome.result, Ok(None));
             return found.height;
         }
         seen.changed().await.unwrap();

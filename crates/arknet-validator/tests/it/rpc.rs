@@ -201,7 +201,14 @@ async fn blocks_transactions_and_numbers_are_told_as_they_are() {
         (found.state, found.height, found.index),
         (TransactionState::Committed, Some(1), Some(0))
     );
-    assert_eq!(found.transaction.unwrap().action.kind, "transfer");
+    assert_eq!(found.transaction.as_ref().unwrap().action.kind, "transfer");
+    let bad = block.transactions[1].id;
+    let undone: TransactionAnswer = world.get(&format!("/transactions/{bad}")).await.read();
+    for (id, said) in [(id, found), (bad, undone)] {
+        let proved = said.clone().proved(&id, &bytes.header).unwrap();
+        assert_eq!(proved, said);
+    }
+    assert_eq!(block.clone().proved(&bytes.header), Some(block.clone()));
     let params: ParamsAnswer = world.get("/params").await.read();
     assert_eq!(params.params["validators_max"], 100);
     let set: ValidatorsAnswer = world.get("/validators?height=1").await.read();

@@ -47,7 +47,7 @@ fn the_store_of_another_chain_is_refused() {
 }
 
 #[test]
-fn a_file_that_is_no_store_and_a_newer_one_are_refused_with_words() {
+fn a_file_that_is_no_store_and_one_of_another_version_are_refused_with_words() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("chain.redb");
     std::fs::write(&path, b"not a store at all").unwrap();
@@ -55,15 +55,22 @@ fn a_file_that_is_no_store_and_a_newer_one_are_refused_with_words() {
     assert!(matches!(error, StoreError::Damaged(_)), "{error}");
     std::fs::remove_file(&path).unwrap();
     drop(open(home.path()).unwrap());
-    let database = redb::Database::create(&path).unwrap();
-    let transaction = database.begin_write().unwrap();
-    let meta = redb::TableDefinition::<&str, &[u8]>::new("meta");
-    let newer = arknet_types::encode(&9_u64);
-    transaction.open_table(meta).unwrap().insert("format", newer.as_slice()).unwrap();
-    transaction.commit().unwrap();
-    drop(database);
-    let error = open(home.path()).unwrap_err();
-    assert!(matches!(error, StoreError::NewerFormat { found: 9, known: 1 }), "{error}");
+    let written_as = |format: u64| {
+        let database = redb::Database::create(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let meta = redb::TableDefinition::<&str, &[u8]>::new("meta");
+        let format = arknet_types::encode(&format);
+        transaction.open_table(meta).unwrap().insert("format", format.as_slice()).unwrap();
+        transaction.commit().unwrap();
+        drop(database);
+        open(home.path()).unwrap_err()
+    };
+    let error = written_as(9);
+    assert!(matches!(error, StoreError::NewerFormat { found: 9, known: 2 }), "{error}");
+    // Before the headers named what became of transactions.
+    let error = written_as(1);
+    assert!(matches!(error, StoreError::OlderFormat { found: 1, known: 2, .. }), "{error}");
+    assert!(error.to_string().contains("another directory"), "{error}");
 }
 
 #[test]
@@ -140,4 +147,37 @@ fn open_channels_are_found_by_their_sides_until_they_close() {
     let reader = store.read().unwrap();
     assert_eq!(reader.channels(&address(5), false, None, 9).unwrap(), []);
     assert_eq!(reader.channels(&address(3), true, None, 9).unwrap().len(), 3);
+}
+
+#[test]
+fn what_became_of_a_transaction_is_proved_as_long_as_its_block_is_kept() {
+    let home = tempfile::tempdir().unwrap();
+    let options =
+        StoreOptions { keep_blocks: std::num::NonZeroU64::new(2), ..StoreOptions::default() };
+    let mut chain = Chain::new(&genesis(2));
+    let blocks: Vec<_> = [5, 3, 4].map(|count| chain.busy_block(count)).into();
+    let keep = |index: usize| {
+        let store = Store::open(home.path(), genesis(2), options).unwrap();
+        blocks[index].keep(&store).unwrap();
+        store.read().unwrap()
+    };
+    for index in 0..blocks.len() {
+        let reader = keep(index);
+        for (height, block) in (1..).zip(&blocks[..=index]) {
+            for outcome in &block.executed.outcomes {
+                let found = reader.transaction(&outcome.id).unwrap();
+                assert_eq!(
+                    reader.height_of_transaction(&outcome.id).unwrap(),
+                    found.as_ref().map(|f| f.height)
+                );
+                let Some(header) = reader.header(height).unwrap() else {
+                    assert_eq!((height, found), (1, None));
+                    continue;
+                };
+                let found = found.unwrap();
+                assert_eq!(found.height, height);
+                assert_eq!(found.proof.verify(&header, &outcome.id), Ok(*outcome));
+            }
+        }
+    }
 }

@@ -56,7 +56,7 @@ fn check(reader: &Reader, blocks: &[Decided], states: &[MemoryState]) {
         for (index, outcome) in (0..).zip(&decided.executed.outcomes) {
             let found = reader.transaction(&outcome.id).unwrap();
             assert_eq!(
-                found.map(|found| (found.height, found.index)),
+                found.map(|found| (found.height, found.proof.index)),
                 is_there.then_some((its, index))
             );
         }

@@ -2,10 +2,13 @@
 
 use anyhow::{Context, bail};
 use arknet_sdk::chain::{
-    ChainError,
+    ChainError, LightChain,
     ledger::{
         Hash, Validator, ValidatorSet,
-        rpc::{BlockAnswer, ParamsAnswer, StatusAnswer, TransactionAnswer, ValidatorsAnswer},
+        rpc::{
+            BlockAnswer, ParamsAnswer, StatusAnswer, TransactionAnswer, TransactionState,
+            ValidatorsAnswer,
+        },
     },
 };
 use clap::Subcommand;
@@ -140,21 +143,31 @@ fn status(desk: &mut Desk<'_>) -> anyhow::Result<()> {
     desk.out.result(&report, &text)
 }
 
-/// Whether the chain's header says the same of this block; false where it lies too far back.
-fn checked(desk: &mut Desk<'_>, block: &BlockAnswer) -> anyhow::Result<bool> {
-    let checked = desk.check(async |light| match light.check_block(block, block.height).await {
-        Err(ChainError::TooFarBack { .. }) => Ok(false),
-        other => other.map(|_| true),
+/// What is proved of something in a block; none where that lies too far back, or the RPC is believed.
+fn proved<T>(
+    desk: &mut Desk<'_>,
+    check: impl AsyncFnOnce(&mut LightChain) -> Result<T, ChainError>,
+) -> anyhow::Result<Option<T>> {
+    let found = desk.check(async |light| match check(light).await {
+        Err(ChainError::TooFarBack { .. }) => Ok(None),
+        other => other.map(Some),
     })?;
-    Ok(checked.unwrap_or(false))
+    Ok(found.flatten())
 }
 
 fn show_block(desk: &mut Desk<'_>, which: &str) -> anyhow::Result<()> {
     if which != "latest" && which.parse::<u64>().is_err() && which.parse::<Hash>().is_err() {
         bail!("a block is its height, its name of 64 hex digits, or latest");
     }
-    let block: BlockAnswer = desk.ask(async |rpc| rpc.block(which).await)?;
-    let checked = checked(desk, &block)?;
+    let said: BlockAnswer = desk.ask(async |rpc| rpc.block(which).await)?;
+    let is_other = which.parse::<u64>().is_ok_and(|height| height != said.height)
+        || which.parse::<Hash>().is_ok_and(|id| id != said.id);
+    if is_other {
+        bail!("the RPC shows another block than {which}");
+    }
+    let found = proved(desk, async |light| light.check_block(said.clone(), said.height).await)?;
+    let checked = found.is_some();
+    let block = found.unwrap_or(said);
     let mut report = serde_json::to_value(&block)?;
     report["verified"] = checked.into();
     let mut text = rows(vec![
@@ -180,20 +193,15 @@ fn show_block(desk: &mut Desk<'_>, which: &str) -> anyhow::Result<()> {
 }
 
 fn transaction(desk: &mut Desk<'_>, id: Hash) -> anyhow::Result<()> {
-    let found: TransactionAnswer = desk.ask(async |rpc| rpc.transaction(&id).await)?;
-    let checked = match found.height {
-        None => false,
-        Some(height) => {
-            let in_block = async |light: &mut arknet_sdk::chain::LightChain| match light
-                .check_in_block(&id, height)
-                .await
-            {
-                Err(ChainError::TooFarBack { .. }) => Ok(false),
-                other => other.map(|()| true),
-            };
-            desk.check(in_block)?.unwrap_or(false)
+    let said: TransactionAnswer = desk.ask(async |rpc| rpc.transaction(&id).await)?;
+    let found = match said.state {
+        TransactionState::Committed => {
+            proved(desk, async |light| light.check_transaction(&id, said.clone()).await)?
         }
+        TransactionState::Waiting => None,
     };
+    let checked = found.is_some();
+    let found = found.unwrap_or(said);
     let mut report = serde_json::to_value(&found)?;
     report["verified"] = checked.into();
     let mut list = vec![("transaction", id.to_string())];
@@ -209,7 +217,8 @@ fn transaction(desk: &mut Desk<'_>, id: Hash) -> anyhow::Result<()> {
         let words = outcome.failure_words.as_ref();
         list.push(("done", words.map_or_else(|| "yes".into(), |words| format!("no: {words}"))));
         list.push(("fee", show(outcome.fee)));
-        list.push(("checked", if checked { "yes".into() } else { "no".into() }));
+        let proved = if checked { "yes" } else { "no, it is the word of the RPC" };
+        list.push(("proved", proved.into()));
     }
     desk.out.result(&report, &rows(list))
 }

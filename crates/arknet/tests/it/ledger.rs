@@ -91,6 +91,15 @@ fn money_is_sent_and_shown_and_what_is_missing_is_said() {
     assert_eq!(text(&shown.stdout), format!("{}\n999998.499979 ARK\n", address(5)));
     let tx = people.ask(6, &["chain", "tx", sent["transaction"].as_str().unwrap()]);
     assert_eq!((&tx["state"], &tx["verified"]), (&json!("committed"), &json!(true)));
+    assert_eq!((&tx["outcome"]["fee"], &tx["outcome"]["done"]), (&json!("21000"), &json!(true)));
+    let id = sent["transaction"].as_str().unwrap();
+    let shown = text(&people.run(6, &["chain", "tx", id]).stdout);
+    assert!(
+        shown.contains("\nproved       yes\n") || shown.ends_with("proved       yes\n"),
+        "{shown}"
+    );
+    let believed = people.ask(6, &["chain", "tx", id, "--danger-trust-rpc"]);
+    assert_eq!(believed["verified"], false);
     let all = ["wallet", "send", "--to", &to, "--amount", "999998.499979ark", "--yes"];
     let (status, error) = people.refused(5, &all);
     assert_eq!((status, &error["code"]), (Some(3), &json!("insufficient_balance")));
