@@ -99,6 +99,8 @@ fn no_invalid_block_gets_a_vote() {
     };
     let (vote, misdeeds) = check(&|block| block.header.state_root = Hash([7; 32]));
     assert!(vote == Some(None) && matches!(misdeeds[..], [Misdeed::Invalid(_)]));
+    let (vote, misdeeds) = check(&|block| block.header.outcomes = Hash([7; 32]));
+    assert!(vote == Some(None) && matches!(misdeeds[..], [Misdeed::Invalid(_)]));
     let (vote, misdeeds) = check(&|block| {
         block.transactions[0].signature.0[0] ^= 1;
         block.name_body();

@@ -1,6 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use arknet_chain::{Evidence, Hash, Key, Node, Role, StateView, VoteKind, read, state_root};
+use arknet_chain::{
+    Evidence, Hash, Key, Node, Role, StateView, VoteKind, outcomes_root, read, state_root,
+};
 use arknet_consensus::{Commit, Message};
 use arknet_types::Address;
 
@@ -41,6 +43,9 @@ impl Checks {
         }
         if state_root(state) != header.state_root {
             return Err(format!("node {node} has another state at height {}", header.height));
+        }
+        if outcomes_root(&commit.executed.outcomes) != header.outcomes {
+            return Err(format!("node {node} has other outcomes at height {}", header.height));
         }
         for operator in honest {
             let record: Option<Node> = read(state, &Key::Node(Role::Validator, *operator));
