@@ -138,8 +138,16 @@ impl Block {
     /// The block as if all its signatures were good, and what is to be checked before that is true:
     /// it must not leave this file until then.
     fn open(self, is_known: impl Fn(&Hash) -> bool) -> Result<(VerifiedBlock, Open), BlockError> {
-        let transactions: Vec<VerifiedTransaction> =
-            self.transactions.into_iter().map(VerifiedTransaction::new).collect();
+        let mut open = Open::default();
+        let mut transactions = Vec::with_capacity(self.transactions.len());
+        for (index, transaction) in self.transactions.into_iter().enumerate() {
+            let (transaction, bytes) = VerifiedTransaction::encoded(transaction);
+            if !is_known(&transaction.id()) {
+                open.indexes.push(index);
+                open.claims.push(transaction.claim(&bytes));
+            }
+            transactions.push(transaction);
+        }
         let body = Body { commit: self.commit, evidence: self.evidence, transactions };
         let header = self.header;
         // Before a signature is blamed: who changed it changed the name that the header has.
@@ -150,13 +158,6 @@ impl Block {
         ];
         if let Some((field, _)) = named.iter().find(|(_, same)| !same) {
             return Err(BlockError::Body { field });
-        }
-        let mut open = Open::default();
-        for (index, transaction) in body.transactions.iter().enumerate() {
-            if !is_known(&transaction.id()) {
-                open.indexes.push(index);
-                open.claims.push(transaction.signed().claim());
-            }
         }
         Ok((VerifiedBlock { header, body }, open))
     }

@@ -21,7 +21,7 @@ use curve25519_dalek::{
 use sha2::{Digest, Sha512};
 
 /// Signatures that are checked as one sum: more save little and hold one bad one among them.
-const SUM_MAX: usize = 512;
+const SUM_MAX: usize = 1024;
 
 /// A signature that somebody says is good.
 #[derive(Clone, Debug)]

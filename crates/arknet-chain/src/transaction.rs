@@ -154,13 +154,27 @@ pub struct VerifiedTransaction {
 
 impl VerifiedTransaction {
     pub(crate) fn new(transaction: SignedTransaction) -> Self {
+        Self::encoded(transaction).0
+    }
+
+    /// It, and its bytes.
+    pub(crate) fn encoded(transaction: SignedTransaction) -> (Self, Vec<u8>) {
         let bytes = arknet_types::encode(&transaction);
-        Self {
+        let this = Self {
             id: Hash::of_bytes(Purpose::TRANSACTION_ID, &bytes),
             signer: transaction.body.signer.address(),
             bytes: bytes.len(),
             transaction,
-        }
+        };
+        (this, bytes)
+    }
+
+    /// What its signature claims, where these are its bytes: the body comes first, then the signature.
+    pub(crate) fn claim(&self, bytes: &[u8]) -> Claim {
+        let SignedTransaction { body, signature } = &self.transaction;
+        let (signed, _) = bytes.split_at(bytes.len().saturating_sub(signature.0.len()));
+        let hash = Hash::of_bytes(Purpose::TRANSACTION, signed);
+        Claim::new(body.signer, Domain::TRANSACTION, &hash, *signature)
     }
 
     /// Checks the signatures of many at once: those that `which_hold` finds good, and those whose
