@@ -279,6 +279,8 @@ impl Run {
                 self.handle(Input::Joined(peer))
             }
             Event::Gone(peer) => {
+                // What it sent is taken first: afterwards it would be a peer that is never said to go.
+                self.let_wait()?;
                 self.peers.remove(&peer);
                 self.join.gone(&peer);
                 self.handle(Input::Gone(peer))
