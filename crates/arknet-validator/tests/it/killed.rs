@@ -145,7 +145,7 @@ async fn whoever_is_killed_comes_back_and_nothing_promised_is_lost() {
 
 async fn run(kills: u64) {
     let home = tempfile::tempdir().unwrap();
-    let ports: Vec<u16> = (0..4).map(|_| crate::wire::free_port()).collect();
+    let ports = crate::wire::free_ports(4);
     let role = |n: u8| {
         let directory = home.path().join(n.to_string());
         std::fs::create_dir_all(&directory).unwrap();

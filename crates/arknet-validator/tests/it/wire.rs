@@ -23,9 +23,13 @@ const AGAIN: Duration = Duration::from_millis(20);
 
 type Links = Arc<Mutex<BTreeMap<Peer, mpsc::Sender<Arc<[u8]>>>>>;
 
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// Ports that nobody has, and that no connection is given while who has them is down: the kernel
+/// takes those for connections from 32768 on.
+pub(crate) fn free_ports(count: usize) -> Vec<u16> {
+    // Another run of the tests at the same time begins elsewhere.
+    let first = 10_000 + (std::process::id() % 9_000) as u16;
+    let free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    (first..20_000).filter(free).take(count).collect()
 }
 
 #[derive(Debug)]

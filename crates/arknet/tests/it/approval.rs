@@ -9,8 +9,8 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::network::{
-    ANYONE, Answer, Node, QWEN, TINY, add_models, ask, flags, get, json_of, question, run, text,
-    wait_for_peer,
+    ANYONE, Answer, Node, QWEN, TINY, add_models, ask, flags, free_port, get, json_of, question,
+    run, text, wait_for_peer,
 };
 
 /// One node that serves two models, one that has none; neither knows of the other's approval.
@@ -26,7 +26,9 @@ impl Pair {
         let home = directory.path().join("serving");
         add_models(&home);
         fs::write(home.join("arknet.toml"), "[compute]\nthreads = 1\nslots = 2\n").unwrap();
-        let serving = Node::start(&home, &flags("compute", None));
+        let listen = format!("/ip4/127.0.0.1/tcp/{}", free_port());
+        let at = ["--role", "compute", "--gateway", "127.0.0.1:0", "--listen", &listen];
+        let serving = Node::start(&home, &at);
         let asking = start_asking(&directory.path().join("asking"), &serving);
         Self { serving, asking, directory }
     }

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use crate::{
     grid::until,
     network::{
-        ANYONE, ASKING_ANYONE, Network, Node, TINY, ask, flags, get, json_of, question, run, text,
+        ANYONE, ASKING_ANYONE, Network, Node, TINY, ask, flags, free_port, get, json_of, question,
+        run, text,
     },
-    validators::free_port,
 };
 
 const MODEL: &str =

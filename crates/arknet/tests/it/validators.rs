@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::Output,
     thread,
@@ -14,16 +14,11 @@ use serde_json::{Value, json};
 
 use crate::{
     grid::until,
-    network::{Node, arknet, get, json_of, run, text},
+    network::{Node, arknet, free_port, get, json_of, run, text},
 };
 
 /// Money that there is at first, with the one account that has any.
 const RICH: &str = "1000000ark";
-
-/// A port that nobody has.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// A home with a wallet.
 pub(crate) struct Home {
