@@ -17,6 +17,7 @@ use arknet_types::{Address, Atoms, KeyPair, NetworkId, Signature, Timestamp, enc
 use crate::{
     Decoder, corpus,
     decoders::{canonical, costly, with},
+    orders,
 };
 
 pub(crate) fn decoders() -> anyhow::Result<Vec<Decoder>> {
@@ -29,9 +30,12 @@ pub(crate) fn decoders() -> anyhow::Result<Vec<Decoder>> {
     let messages = corpus::bytes_in("consensus.json", "messages", "bytes")?;
     let records = corpus::bytes_in("consensus.json", "records", "bytes")?;
     let genesis = vec![GENESIS.as_bytes().to_vec()];
+    let kinds = transactions.iter().map(|bytes| SignedTransaction::parse(bytes));
+    let kinds = kinds.map(|one| Ok(one?.body.action)).collect::<anyhow::Result<Vec<_>>>()?;
     Ok(vec![
         with("Block", blocks, canonical::<Block>),
         costly("Block (executed)", first, 20, executed),
+        costly("Block (of orders)", orders::corpus(&kinds), 500, orders::done),
         with("Evidence", vec![evidence()], canonical::<Evidence>),
         with("Genesis", genesis, is_genesis),
         with("LightBlock", vec![encode(&light_block())], canonical::<LightBlock>),
@@ -109,17 +113,23 @@ fn node() -> (MemoryState, Replica) {
     (view, replica)
 }
 
+pub(crate) fn wallet(n: u8) -> KeyPair {
+    KeyPair::from_seed(&[n; 32])
+}
+
+/// The consensus key of the validator that `n` operates.
+pub(crate) fn consensus_key(n: u8) -> KeyPair {
+    let mut seed = [n; 32];
+    seed[0] = 0xcc;
+    KeyPair::from_seed(&seed)
+}
+
 /// The genesis of the vectors: two validators of weight ten, twenty accounts.
-fn genesis() -> Genesis {
-    let key = |n: u8, mark: u8| {
-        let mut seed = [n; 32];
-        seed[0] = mark;
-        KeyPair::from_seed(&seed).public()
-    };
-    let address = |n: u8| key(n, n).address();
+pub(crate) fn genesis() -> Genesis {
+    let address = |n: u8| wallet(n).public().address();
     let validator = |n: u8| GenesisValidator {
         operator: address(n),
-        key: key(n, 0xcc),
+        key: consensus_key(n).public(),
         weight: 10,
         stake: Atoms::ZERO,
     };
@@ -132,7 +142,7 @@ fn genesis() -> Genesis {
     }
 }
 
-fn network() -> NetworkId {
+pub(crate) fn network() -> NetworkId {
     NetworkId::new("arknet-test-1").expect("a good name")
 }
 

@@ -11,6 +11,7 @@ mod corpus;
 mod decoders;
 mod doors;
 mod mutate;
+mod orders;
 mod pieces;
 mod quotes;
 mod registry;
