@@ -59,6 +59,11 @@ pub(crate) enum Command {
     },
     /// Print the address of this node's page, with the token to change things there
     Console(Console),
+    /// Lock money for one job, pay for it or take it back
+    Escrow {
+        #[command(subcommand)]
+        command: crate::ledger::EscrowCommand,
+    },
     /// Write what a new chain begins with
     Genesis {
         #[command(subcommand)]

@@ -3,6 +3,7 @@
 mod amount;
 mod chain;
 mod channel;
+mod escrow;
 mod genesis;
 mod governance;
 mod models;
@@ -23,7 +24,9 @@ use arknet_sdk::{
         Action, At, Chain, ChainError, ChainOptions, ChainRpc, Fees, Genesis, Key, LightChain,
         Settled,
         ledger::{
-            Channel, ChannelOp, Hash, Role, TransactionBody, limits::GENESIS_BYTES_MAX, rpc::HexKey,
+            Channel, ChannelOp, Hash, Role, TransactionBody,
+            limits::{GENESIS_BYTES_MAX, TRANSACTION_BYTES_MAX},
+            rpc::{HexBytes, HexKey},
         },
     },
     wallet::Wallet,
@@ -37,6 +40,7 @@ pub(crate) use self::{
     amount::show,
     chain::{ChainCommand, run as run_chain},
     channel::{ChannelCommand, run as run_channel},
+    escrow::{EscrowCommand, run as run_escrow},
     genesis::{GenesisCommand, ValidatorCommand, run as run_genesis, run_validator},
     governance::{GovernanceCommand, run as run_governance},
     models::{Deregister, Register, deregister, register},
@@ -317,6 +321,14 @@ fn text_or_file(given: &str, bytes_max: usize) -> anyhow::Result<String> {
         bail!("a text of {} bytes, where {bytes_max} may be", text.len());
     }
     Ok(text)
+}
+
+/// What was handed over as hex, or in a file with it.
+fn unpack<T: borsh::BorshDeserialize>(given: &str, what: &str) -> anyhow::Result<T> {
+    let text = text_or_file(given, 2 * TRANSACTION_BYTES_MAX)?;
+    let bytes = HexBytes::try_from(text.trim().to_owned()).ok();
+    let value = bytes.and_then(|HexBytes(bytes)| arknet_types::decode(&bytes).ok());
+    value.with_context(|| format!("this is no {what}"))
 }
 
 /// A word that stands for one of a few things, as the ledger calls them in JSON.

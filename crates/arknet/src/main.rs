@@ -83,6 +83,7 @@ fn run(arguments: Arguments, out: &Out) -> anyhow::Result<()> {
         Command::Completions { .. } => unreachable!("handled above"),
         Command::Config { command } => config::run(&config_path, command, out),
         Command::Console(flags) => console::run(&data, &flags, out),
+        Command::Escrow { command } => ledger::run_escrow(home, command, out),
         Command::Genesis { command } => ledger::run_genesis(home, command, out),
         Command::Governance { command } => ledger::run_governance(home, command, out),
         Command::Init => init::run(&data, &config_path, out),

@@ -7,7 +7,6 @@ use arknet_sdk::chain::{
     Action, Key,
     ledger::{
         Channel, ChannelOp, CloseAgreement, Hash, Meta, Voucher, VoucherBody,
-        limits::TRANSACTION_BYTES_MAX,
         rpc::{ChannelAnswer, ChannelPage, HexBytes},
     },
 };
@@ -16,8 +15,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::{
-    Desk, Home, Order, RpcFlags, SendFlags, amount, amount::show, begin, parse_key, text_or_file,
-    when,
+    Desk, Home, Order, RpcFlags, SendFlags, amount, amount::show, begin, parse_key, unpack, when,
 };
 use crate::out::{Out, table};
 
@@ -167,14 +165,6 @@ fn op(op: ChannelOp) -> Action {
 fn find(desk: &mut Desk<'_>, id: Hash) -> anyhow::Result<Channel> {
     let found = desk.value::<Channel>(&Key::Channel(id))?;
     found.with_context(|| format!("there is no open channel {id}"))
-}
-
-/// What was handed over as hex, or in a file with it.
-fn unpack<T: borsh::BorshDeserialize>(given: &str, what: &str) -> anyhow::Result<T> {
-    let text = text_or_file(given, 2 * TRANSACTION_BYTES_MAX)?;
-    let bytes = HexBytes::try_from(text.trim().to_owned()).ok();
-    let value = bytes.and_then(|HexBytes(bytes)| arknet_types::decode(&bytes).ok());
-    value.with_context(|| format!("this is no {what}"))
 }
 
 fn open_one(home: Home<'_>, open: Open, out: &Out) -> anyhow::Result<()> {

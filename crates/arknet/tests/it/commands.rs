@@ -107,6 +107,7 @@ fn what_is_wrong_on_the_command_line_is_said() {
         "completions",
         "chain",
         "channel",
+        "escrow",
         "governance",
         "genesis",
         "tee",

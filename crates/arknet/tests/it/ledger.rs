@@ -297,6 +297,49 @@ fn a_channel_is_opened_paid_from_and_closed_in_every_way() {
 }
 
 #[test]
+fn money_for_a_job_is_released_claimed_or_taken_back() {
+    let people = People::new();
+    let (payer, payee) = (address(5).to_string(), address(6).to_string());
+    let lock = || {
+        let lock = ["escrow", "lock", "--payee", &payee, "--amount", "10ark", "--timeout", "1h"];
+        people.order(5, &lock)["job"].as_str().unwrap().to_owned()
+    };
+    let balance = |n| people.world.account(n).balance.0;
+    let fails = |n, arguments: &[&str], words: &str| {
+        let said = people.run(n, &[arguments, &["--yes"]].concat());
+        assert!(text(&said.stderr).contains(words), "{arguments:?}: {}", text(&said.stderr));
+    };
+    // Released by who pays.
+    let (first, before) = (lock(), balance(6));
+    let shown = people.ask(6, &["escrow", "show", "--payer", &payer, "--job", &first]);
+    assert_eq!((&shown["payee"], &shown["amount"]), (&json!(payee), &json!("10000000000")));
+    fails(5, &["escrow", "release", "--job", &first, "--amount", "11ark"], "more than the 10 ARK");
+    fails(5, &["escrow", "refund", "--job", &first], "it can be taken back");
+    people.order(5, &["escrow", "release", "--job", &first, "--amount", "2ark"]);
+    assert_eq!(balance(6) - before, 1_940_000_000, "less what is burned");
+    fails(5, &["escrow", "release", "--job", &first, "--amount", "2ark"], "has locked nothing");
+    // Claimed by who is paid.
+    let (second, before) = (lock(), balance(6));
+    let signed = people.ask(5, &["escrow", "pay", "--job", &second, "--amount", "4ark"]);
+    let voucher = signed["voucher"].as_str().unwrap();
+    let claim = ["escrow", "claim", "--payer", &payer, "--job", &second, "--voucher", voucher];
+    fails(7, &claim, "who alone can claim it");
+    let other = lock();
+    let wrong = ["escrow", "claim", "--payer", &payer, "--job", &other, "--voucher", voucher];
+    fails(6, &wrong, "about something else");
+    people.order(6, &claim);
+    let earned = balance(6) - before;
+    assert!((3 * ARK..4 * ARK).contains(&earned), "less what is burned and the fee: {earned}");
+    // Taken back when its time is over.
+    people.world.later(HOUR);
+    let before = balance(5);
+    people.order(5, &["escrow", "refund", "--job", &other]);
+    assert!(balance(5) - before > 9 * ARK);
+    let gone = people.run(5, &["escrow", "show", "--job", &other]);
+    assert!(text(&gone.stderr).contains("has locked nothing"), "{}", text(&gone.stderr));
+}
+
+#[test]
 fn models_and_enclaves_are_registered() {
     let people = People::new();
     let digest = ModelDigest([7; 32]);
