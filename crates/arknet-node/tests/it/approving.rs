@@ -131,17 +131,34 @@ async fn a_peer_is_pending_then_approved_then_revoked_in_the_middle_of_an_answer
     let file = node.data.audit_log();
     let _directory = node.stop().await;
     // The stranger, the third at once, the one that waited and the one after the revocation.
-    let refused = audited(&file, "refused", peer.mesh.peer());
+    let refused = audited(&file, "refused", peer.mesh.peer(), 4).await;
     assert_eq!(refused, ["not_permitted", "rate_limited", "not_permitted", "not_permitted"]);
-    assert_eq!(audited(&file, "close", peer.mesh.peer()), ["not_permitted"]);
+    assert_eq!(audited(&file, "close", peer.mesh.peer(), 1).await, ["not_permitted"]);
 }
 
-/// What the audit log says became of the requests of `peer`.
-fn audited(file: &std::path::Path, event: &str, peer: PublicKey) -> Vec<String> {
-    let text = std::fs::read_to_string(file).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let mine = lines.filter(|line| line["event"] == event && line["peer"] == peer.to_string());
-    mine.map(|line| line["outcome"].as_str().unwrap().to_owned()).collect()
+/// What the audit log says became of the requests of `peer`, when so many are written: a refusal is
+/// sent before its line is.
+async fn audited(
+    file: &std::path::Path,
+    event: &str,
+    peer: PublicKey,
+    count: usize,
+) -> Vec<String> {
+    let written = async {
+        loop {
+            let text = std::fs::read_to_string(file).unwrap();
+            let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let mine =
+                lines.filter(|line| line["event"] == event && line["peer"] == peer.to_string());
+            let found: Vec<String> =
+                mine.map(|line| line["outcome"].as_str().unwrap().to_owned()).collect();
+            if found.len() >= count {
+                break found;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, written).await.expect("they are written down")
 }
 
 #[tokio::test]
@@ -176,7 +193,7 @@ async fn a_grant_says_which_models_and_how_much() {
     assert_eq!(answered, (200 - 67) / 2 + 1);
     let status = get(&node, "/peers/status").await;
     assert_eq!(status["peers"][0]["tokens_today"], 2 * answered);
-    let refused = audited(&node.data.audit_log(), "refused", peer.mesh.peer());
+    let refused = audited(&node.data.audit_log(), "refused", peer.mesh.peer(), 3).await;
     assert_eq!(refused, ["not_permitted", "not_permitted", "rate_limited"]);
     // It is remembered over a restart, and so is the approval.
     let directory = node.stop().await;
