@@ -309,17 +309,19 @@ impl<'a, V: StateView> Run<'a, V> {
             .checked_sub(charge.total)
             .ok_or(Inapplicable::Balance { balance, fee })?;
         account.nonce = account.nonce.checked_add(1).ok_or(Inapplicable::Overflow)?;
-        self.ledger.set_account(&signer, &account);
-        self.ledger.burn(charge.burned);
-        self.ledger.keep();
+        let pay = |ledger: &mut Ledger<'_, V>| {
+            ledger.set_account(&signer, &account);
+            ledger.burn(charge.burned);
+        };
+        pay(&mut self.ledger);
         self.tips = self.tips.checked_add(charge.tip).expect("tips are money, which fits");
         (self.gas_used, self.bytes) = (gas_used, bytes);
         let result = self.apply(&signer, body);
-        if result.is_ok() {
-            self.ledger.keep()
-        } else {
-            self.ledger.undo()
+        if result.is_err() {
+            self.ledger.undo();
+            pay(&mut self.ledger);
         }
+        self.ledger.keep();
         Ok(Outcome { id: transaction.id(), gas: charge.gas, fee: charge.total, result })
     }
 

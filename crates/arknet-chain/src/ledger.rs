@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use arknet_types::{Address, Atoms, Timestamp};
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -67,10 +67,10 @@ impl<'a, V: StateView> Ledger<'a, V> {
         self.params.of(param)
     }
 
-    fn bytes(&self, key: &[u8]) -> Option<Vec<u8>> {
+    fn bytes(&self, key: &[u8]) -> Option<Cow<'_, [u8]>> {
         match self.transaction.get(key).or_else(|| self.block.get(key)) {
-            Some(changed) => changed.clone(),
-            None => self.view.value(key),
+            Some(changed) => changed.as_deref().map(Cow::Borrowed),
+            None => self.view.value(key).map(Cow::Owned),
         }
     }
 
@@ -80,10 +80,7 @@ impl<'a, V: StateView> Ledger<'a, V> {
     }
 
     pub(crate) fn write<T: BorshSerialize>(&mut self, key: &Key, value: &T) {
-        let mut bytes = arknet_types::encode(value);
-        // Most are small, and thousands of them stay until the end of the block.
-        bytes.shrink_to_fit();
-        self.transaction.insert(key.bytes(), Some(bytes));
+        self.transaction.insert(key.bytes(), Some(arknet_types::encode(value)));
     }
 
     pub(crate) fn remove(&mut self, key: &Key) {
@@ -103,6 +100,7 @@ impl<'a, V: StateView> Ledger<'a, V> {
             let keys = [stored, changed(&self.block), changed(&self.transaction)];
             let key = keys.into_iter().flatten().min()?;
             if let Some(value) = self.bytes(&key) {
+                let value = value.into_owned();
                 return Some((key, value));
             }
             // It is gone; the next one lies behind it.

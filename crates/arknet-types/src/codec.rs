@@ -26,7 +26,11 @@ pub enum DecodeError {
 /// makes (no NaN) is made when our float fields are built.
 #[must_use]
 pub fn encode<T: BorshSerialize + ?Sized>(value: &T) -> Vec<u8> {
-    borsh::to_vec(value).expect("the value was checked when it was built")
+    const CHECKED: &str = "the value was checked when it was built";
+    // As long as it is: thousands of small ones are made for a block and kept.
+    let mut out = Vec::with_capacity(borsh::object_length(value).expect(CHECKED));
+    borsh::to_writer(&mut out, value).expect(CHECKED);
+    out
 }
 
 /// The value in `bytes`; bytes left over are an error.

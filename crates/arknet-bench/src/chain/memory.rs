@@ -2,17 +2,43 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    hash::{BuildHasherDefault, Hasher},
     ops::Bound,
 };
 
 use arknet_chain::{Changes, StateView};
 
+type Map = HashMap<Vec<u8>, Vec<u8>, BuildHasherDefault<Ends>>;
+
 #[derive(Clone, Default)]
 pub(super) struct Memory {
-    values: HashMap<Vec<u8>, Vec<u8>>,
+    values: Map,
     /// The keys of the values, in order.
     keys: BTreeSet<Vec<u8>>,
-    pages: HashMap<Vec<u8>, Vec<u8>>,
+    pages: Map,
+}
+
+/// Most keys end with what is random already, and nobody chooses them here.
+#[derive(Default)]
+struct Ends(u64);
+
+impl Hasher for Ends {
+    fn write(&mut self, bytes: &[u8]) {
+        for bytes in bytes.rchunks(8).take(2) {
+            let mut word = [0; 8];
+            word[..bytes.len()].copy_from_slice(bytes);
+            let word = u64::from_le_bytes(word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            self.0 = (self.0.rotate_left(29) ^ word).wrapping_mul(0xd6e8_feb8_6659_fd93);
+        }
+    }
+
+    fn write_usize(&mut self, length: usize) {
+        self.0 ^= length as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ (self.0 >> 32)
+    }
 }
 
 impl Memory {

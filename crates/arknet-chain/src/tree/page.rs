@@ -4,9 +4,6 @@ use crate::Hash;
 /// Ways out of a page.
 pub(super) const WAYS: usize = 16;
 
-/// Bytes of a page that has a leaf each way.
-const BYTES_MAX: usize = 4 + WAYS * 64;
-
 /// What lies one way down.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum Child {
@@ -44,7 +41,13 @@ impl Page {
     /// Two maps of bits (what is there, what of it is a leaf), then 32 or 64 bytes for each child.
     pub(super) fn to_bytes(self) -> Vec<u8> {
         let (mut there, mut leaves) = (0_u16, 0_u16);
-        let mut out = Vec::with_capacity(BYTES_MAX);
+        let bytes = |child: &Child| match child {
+            Child::Nothing => 0,
+            Child::Leaf(_) => 64,
+            Child::Page(_) => 32,
+        };
+        let length = self.0.iter().map(bytes).fold(4_usize, usize::saturating_add);
+        let mut out = Vec::with_capacity(length);
         out.extend([0; 4]);
         for (bit, child) in self.0.iter().enumerate() {
             let bit = 1_u16 << bit;
@@ -61,7 +64,6 @@ impl Page {
         }
         out[..2].copy_from_slice(&there.to_le_bytes());
         out[2..4].copy_from_slice(&leaves.to_le_bytes());
-        out.shrink_to_fit();
         out
     }
 
