@@ -26,6 +26,10 @@ use load::{Connection, percentile};
 use nodes::NodeProcess;
 use provider::{BenchProvider, INSTANT, PACE, PACED};
 
+/// What is measured in this process has the product's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const STREAMS: usize = 512;
 const STREAM_TOKENS: u32 = 100;
 
