@@ -66,13 +66,7 @@ fn taken(bytes: &[u8]) -> bool {
 
 /// The block of a stranger, executed: it may be invalid, and nothing else may happen.
 fn executed(bytes: &[u8]) -> bool {
-    static STATE: OnceLock<(MemoryState, Hash)> = OnceLock::new();
-    let (view, id) = STATE.get_or_init(|| {
-        let genesis = genesis();
-        let mut state = MemoryState::default();
-        state.apply(genesis.state().expect("a good genesis").0);
-        (state, genesis.id())
-    });
+    let (view, id) = beginning();
     let Ok(mut block) = Block::parse(bytes) else { return false };
     // The body is named as it is and the signatures are good: what is behind is to be reached.
     block.name_body();
@@ -97,20 +91,29 @@ fn heard(bytes: &[u8]) -> bool {
 }
 
 fn node() -> (MemoryState, Replica) {
-    let genesis = genesis();
-    let mut view = MemoryState::default();
-    view.apply(genesis.state().expect("a good genesis").0);
+    let (view, id) = beginning().clone();
     let options = Options {
         key: None,
         timing: Timing::default(),
         which_hold: arknet_chain::which_hold_after,
         quotes: Arc::new(NoQuotes),
     };
-    let tip = Tip { height: 0, id: genesis.id(), certificate: None };
+    let tip = Tip { height: 0, id, certificate: None };
     let at = (Timestamp(1_700_000_000_000), &view);
     let replica = Replica::start(options, tip, at, &[], &mut Vec::new());
     let replica = replica.expect("a node begins with its genesis");
     (view, replica)
+}
+
+/// The state that the genesis leaves, and its name.
+pub(crate) fn beginning() -> &'static (MemoryState, Hash) {
+    static BEGINNING: OnceLock<(MemoryState, Hash)> = OnceLock::new();
+    BEGINNING.get_or_init(|| {
+        let genesis = genesis();
+        let mut state = MemoryState::default();
+        state.apply(genesis.state().expect("a good genesis").0);
+        (state, genesis.id())
+    })
 }
 
 pub(crate) fn wallet(n: u8) -> KeyPair {

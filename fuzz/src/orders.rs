@@ -4,15 +4,15 @@
 use std::{collections::BTreeMap, sync::OnceLock};
 
 use arknet_chain::{
-    Action, Block, Channel, ChannelOp, CloseAgreement, CommitCertificate, CommitSignature,
-    EscrowOp, Hash, Header, Ingredients, Key, MemoryState, Meta, NoQuotes, Outcome, Parent, Role,
-    SignedTransaction, SignedVote, StakeOp, TransactionBody, ValidatorSet, VerifiedTransaction,
-    Voucher, VoucherBody, build_block, execute_block, read, state_root,
+    Action, Block, BlockError, Channel, ChannelOp, CloseAgreement, CommitCertificate,
+    CommitSignature, EscrowOp, Hash, Header, Ingredients, Key, MemoryState, Meta, NoQuotes,
+    Outcome, Parent, Role, SignedTransaction, SignedVote, StakeOp, TransactionBody, ValidatorSet,
+    VerifiedTransaction, Voucher, VoucherBody, build_block, execute_block, read, state_root,
 };
 use arknet_types::{Address, Atoms, Domain, KeyPair, Signature, Timestamp, encode};
 use borsh::{BorshDeserialize, BorshSerialize};
 
-use crate::chain::{consensus_key, genesis, network, wallet};
+use crate::chain::{beginning, consensus_key, genesis, network, wallet};
 
 const PEOPLE: u8 = 20;
 const SECOND: u64 = 1_000;
@@ -153,16 +153,10 @@ struct Chain {
 
 impl Chain {
     fn new() -> Self {
-        static BEGINNING: OnceLock<(MemoryState, Hash)> = OnceLock::new();
-        let (state, tip) = BEGINNING.get_or_init(|| {
-            let genesis = genesis();
-            let mut state = MemoryState::default();
-            state.apply(genesis.state().expect("a good genesis").0);
-            (state, genesis.id())
-        });
+        let (state, tip) = beginning().clone();
         Self {
-            state: state.clone(),
-            tip: *tip,
+            state,
+            tip,
             commit: None,
             blocks: 0,
             pause_ms: SECOND,
@@ -229,9 +223,12 @@ impl Chain {
         };
         let parent = Parent { view: &self.state, id: self.tip };
         self.blocks += 1;
-        let built = build_block(&parent, ingredients, &NoQuotes);
-        // Not enough of the keys are known here: somebody else's took over.
-        let Ok((block, built)) = built else { return false };
+        let (block, built) = match build_block(&parent, ingredients, &NoQuotes) {
+            Ok(built) => built,
+            // Not enough of the keys are known here: somebody else's took over.
+            Err(BlockError::Certificate(_)) => return false,
+            Err(error) => panic!("a block can always be built: {error}"),
+        };
         let received = Block::parse(&encode(&block.into_block())).expect("a block can be read");
         let received = received.verify(|claims| vec![true; claims.len()]).expect("all hold");
         let executed = execute_block(&parent, &received, &NoQuotes).expect("what was built holds");
