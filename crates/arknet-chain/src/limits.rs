@@ -90,3 +90,6 @@ pub const MINTED_ATOMS_MAX: u64 = 1_000_000_000 * arknet_types::Atoms::PER_ARK;
 pub const GENESIS_WEIGHT_MAX: u64 = 1_000_000;
 /// Bytes of a genesis document.
 pub const GENESIS_BYTES_MAX: usize = 1024 * 1024;
+/// Signatures that are checked as one sum: more save little, and one bad one among them has all
+/// checked alone.
+pub const SIGNATURES_PER_SUM_MAX: usize = 1_024;

@@ -20,8 +20,7 @@ use curve25519_dalek::{
 };
 use sha2::{Digest, Sha512};
 
-/// Signatures that are checked as one sum: more save little and hold one bad one among them.
-const SUM_MAX: usize = 1024;
+use crate::limits::SIGNATURES_PER_SUM_MAX;
 
 /// A signature that somebody says is good.
 #[derive(Clone, Debug)]
@@ -83,7 +82,7 @@ pub fn which_hold_by(
     claims: &[Claim],
     checked: impl Fn(&PublicKey) -> Option<CheckedKey>,
 ) -> Vec<bool> {
-    claims.chunks(SUM_MAX).flat_map(|claims| sum_holds(claims, &checked)).collect()
+    claims.chunks(SIGNATURES_PER_SUM_MAX).flat_map(|claims| sum_holds(claims, &checked)).collect()
 }
 
 fn sum_holds(claims: &[Claim], checked: &impl Fn(&PublicKey) -> Option<CheckedKey>) -> Vec<bool> {

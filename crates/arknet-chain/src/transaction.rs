@@ -185,16 +185,18 @@ impl VerifiedTransaction {
         is_known: impl Fn(&Hash) -> bool,
         which_hold: impl FnOnce(&[Claim]) -> Vec<bool>,
     ) -> Vec<Option<Self>> {
+        let mut claims = Vec::new();
         let all: Vec<(Self, bool)> = transactions
             .into_iter()
             .map(|transaction| {
-                let transaction = Self::new(transaction);
+                let (transaction, bytes) = Self::encoded(transaction);
                 let is_known = is_known(&transaction.id);
+                if !is_known {
+                    claims.push(transaction.claim(&bytes));
+                }
                 (transaction, is_known)
             })
             .collect();
-        let open = all.iter().filter(|(_, is_known)| !is_known);
-        let claims: Vec<Claim> = open.map(|(one, _)| one.transaction.claim()).collect();
         let answers = which_hold(&claims);
         assert_eq!(answers.len(), claims.len(), "an answer for each claim");
         let mut answers = answers.into_iter();

@@ -108,7 +108,5 @@ pub const SERVED_ANSWER_BYTES_MIN: u64 = 64 * 1024;
 pub const SERVED_BYTES_MAX: usize = BLOCK_BYTES_MAX / 2;
 /// Signatures that are worth a thread of their own.
 pub const SIGNATURES_PER_THREAD_MIN: usize = 64;
-/// Signatures that one thread takes at a time.
-pub const SIGNATURES_PER_SUM_MAX: usize = 1_024;
 /// Keys whose points are remembered: about 250 bytes each.
 pub const KEYS_KNOWN_MAX: usize = 16_384;

@@ -11,10 +11,10 @@ use std::{
     thread,
 };
 
-use arknet_chain::{CheckedKey, Claim, which_hold_by};
+use arknet_chain::{CheckedKey, Claim, limits::SIGNATURES_PER_SUM_MAX, which_hold_by};
 use arknet_types::PublicKey;
 
-use crate::limits::{KEYS_KNOWN_MAX, SIGNATURES_PER_SUM_MAX, SIGNATURES_PER_THREAD_MIN};
+use crate::limits::{KEYS_KNOWN_MAX, SIGNATURES_PER_THREAD_MIN};
 
 /// Keys that signed lately.
 static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
