@@ -31,7 +31,7 @@ use arknet_sdk::{
     },
     wallet::Wallet,
 };
-use arknet_types::{Atoms, PublicKey};
+use arknet_types::{Address, Atoms, PublicKey};
 use clap::Args;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -321,6 +321,11 @@ fn text_or_file(given: &str, bytes_max: usize) -> anyhow::Result<String> {
         bail!("a text of {} bytes, where {bytes_max} may be", text.len());
     }
     Ok(text)
+}
+
+/// Whose account a command is about: this wallet's where nobody is named.
+fn whose(home: Home<'_>, named: Option<Address>) -> anyhow::Result<Address> {
+    named.map_or_else(|| Ok(crate::wallet::load(home.data)?.address()), Ok)
 }
 
 /// What was handed over as hex, or in a file with it.

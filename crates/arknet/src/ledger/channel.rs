@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::{
     Desk, Home, Order, RpcFlags, SendFlags, amount, amount::show, begin, parse_key, unpack, when,
+    whose,
 };
 use crate::out::{Out, table};
 
@@ -271,10 +272,7 @@ fn settle(
 }
 
 fn list(home: Home<'_>, address: Option<Address>, rpc: RpcFlags, out: &Out) -> anyhow::Result<()> {
-    let address = match address {
-        Some(address) => address,
-        None => crate::wallet::load(home.data)?.address(),
-    };
+    let address = whose(home, address)?;
     let mut desk = Desk::open(home, rpc, out)?;
     let mut found = Vec::new();
     for is_payer in [true, false] {

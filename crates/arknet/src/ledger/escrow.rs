@@ -11,7 +11,9 @@ use arknet_types::{Address, Atoms, encode};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{Desk, Home, Order, RpcFlags, SendFlags, amount, amount::show, begin, unpack, when};
+use super::{
+    Desk, Home, Order, RpcFlags, SendFlags, amount, amount::show, begin, unpack, when, whose,
+};
 use crate::out::Out;
 
 #[derive(Subcommand)]
@@ -229,10 +231,7 @@ fn show_one(
     rpc: RpcFlags,
     out: &Out,
 ) -> anyhow::Result<()> {
-    let payer = match payer {
-        Some(payer) => payer,
-        None => crate::wallet::load(home.data)?.address(),
-    };
+    let payer = whose(home, payer)?;
     let mut desk = Desk::open(home, rpc, out)?;
     let Escrow { payee, amount, timeout } = find(&mut desk, payer, job)?;
     let report = json!({

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::{
     Desk, Home, Order, RpcFlags, SendFlags, amount, amount::show, begin, parse_key, parse_role,
-    role_name, when,
+    role_name, when, whose,
 };
 use crate::out::{Out, table};
 
@@ -236,10 +236,7 @@ fn balance(
     rpc: RpcFlags,
     out: &Out,
 ) -> anyhow::Result<()> {
-    let address = match address {
-        Some(address) => address,
-        None => crate::wallet::load(home.data)?.address(),
-    };
+    let address = whose(home, address)?;
     let mut desk = Desk::open(home, rpc, out)?;
     let said = desk.ask(async |rpc| rpc.account(&address).await)?;
     let account = desk.runtime.block_on(desk.chain.account(address))?;
