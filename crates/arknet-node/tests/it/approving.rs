@@ -147,7 +147,8 @@ async fn audited(
     let written = async {
         loop {
             let text = std::fs::read_to_string(file).unwrap();
-            let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+            let lines = whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
             let mine =
                 lines.filter(|line| line["event"] == event && line["peer"] == peer.to_string());
             let found: Vec<String> =
