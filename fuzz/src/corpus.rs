@@ -52,6 +52,31 @@ fn list(
     items.iter().map(|i| item(i).map(str::to_owned).context("a case without its field")).collect()
 }
 
+/// The description of a projector, without tensors.
+pub(crate) fn projector() -> Vec<u8> {
+    let mut out = b"GGUF".to_vec();
+    out.extend(3_u32.to_le_bytes());
+    out.extend([0_u64, 7].map(u64::to_le_bytes).concat());
+    text(&mut out, "general.architecture");
+    out.extend(8_u32.to_le_bytes());
+    text(&mut out, "clip");
+    text(&mut out, "clip.has_vision_encoder");
+    out.extend(7_u32.to_le_bytes());
+    out.push(1);
+    for (name, value) in [
+        ("embedding_length", 8_u32),
+        ("feed_forward_length", 16),
+        ("image_size", 32),
+        ("patch_size", 8),
+        ("projection_dim", 64),
+    ] {
+        text(&mut out, &format!("clip.vision.{name}"));
+        out.extend(4_u32.to_le_bytes());
+        out.extend(value.to_le_bytes());
+    }
+    out
+}
+
 /// A whole GGUF file with one tensor, a few hundred bytes: every change hits something.
 pub(crate) fn gguf() -> Vec<u8> {
     const U32: u32 = 4;

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use arknet_engine::gguf::GgufInfo;
+use arknet_engine::gguf::{GgufInfo, ProjectorInfo};
 use arknet_types::{
     Delegation, FrameHeader, FreeUse, InferRequest, KeyPair, NetworkId, Offer, PublicKey, Refusal,
     Reply, Request, SeedFile, Timestamp, decode, encode, limits::REQUEST_FRAME_BYTES_MAX,
@@ -73,6 +73,7 @@ pub fn decoders() -> anyhow::Result<Vec<Decoder>> {
 fn wire() -> anyhow::Result<Vec<Decoder>> {
     let offers = corpus::bytes("offer.json", "bytes")?;
     let gguf = vec![corpus::gguf()];
+    let projector = vec![corpus::projector()];
     Ok(vec![
         with("Delegation", corpus::bytes("delegation.json", "bytes")?, canonical::<Delegation>),
         with("FrameHeader", corpus::bytes("reply.json", "frame")?, frame_header),
@@ -88,6 +89,9 @@ fn wire() -> anyhow::Result<Vec<Decoder>> {
         with("FreeUse", corpus::bytes("free_use.json", "bytes")?, canonical::<FreeUse>),
         with("SeedFile", corpus::accepted("seeds.json")?, seed_file),
         with("GGUF", gguf, |bytes| GgufInfo::parse(bytes, bytes.len() as u64).is_ok()),
+        with("GGUF (projector)", projector, |bytes| {
+            ProjectorInfo::parse(bytes, bytes.len() as u64).is_ok()
+        }),
     ])
 }
 

@@ -6,6 +6,7 @@
 //! its tensors need, so a truncated download is caught here.
 
 mod metadata;
+mod projector;
 mod reader;
 mod tensors;
 #[cfg(test)]
@@ -17,8 +18,11 @@ use std::{
     path::Path,
 };
 
+pub use projector::ProjectorInfo;
+
 use metadata::Metadata;
 use reader::Reader;
+use tensors::Sizes;
 
 /// Why a file is not a model we can use.
 #[derive(Debug, thiserror::Error)]
@@ -53,12 +57,21 @@ pub enum GgufError {
     /// Some other kind of file.
     #[error("this is not a GGUF file")]
     NotGguf,
+    /// A model where the projector of one should be, or a projector of something else than pictures.
+    #[error("this is no projector for pictures, its architecture is {architecture}")]
+    NotProjector {
+        /// What it is.
+        architecture: String,
+    },
     /// One part of a model that was split over several files.
     #[error("this is one of {parts} parts of a model; join them with llama-gguf-split --merge")]
     Part {
         /// How many parts there are.
         parts: u64,
     },
+    /// The projector of a model where a model should be.
+    #[error("this is the projector of a model; add the model, and this with --projector")]
+    Projector,
     /// Text that is not UTF-8, or a key with unusual characters.
     #[error("{what} is not text")]
     Text {
@@ -151,17 +164,15 @@ pub enum Pooling {
     Last,
 }
 
-impl GgufInfo {
-    /// Reads a file.
-    pub fn read(path: &Path) -> Result<Self, GgufError> {
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
-        Self::parse(BufReader::with_capacity(1 << 16, file), length)
-    }
+/// What every file begins with.
+struct Head {
+    metadata: Metadata,
+    tensors: u64,
+    sizes: Sizes,
+}
 
-    /// Reads a file of `length` bytes, as far as its description goes. What `source` holds beyond
-    /// `length` does not matter.
-    pub fn parse(source: impl Read, length: u64) -> Result<Self, GgufError> {
+impl Head {
+    fn read(source: impl Read, length: u64) -> Result<Self, GgufError> {
         let mut reader = Reader::new(source, length);
         if reader.bytes::<4>().ok() != Some(*b"GGUF") {
             return Err(GgufError::NotGguf);
@@ -177,6 +188,22 @@ impl GgufInfo {
         let keys = reader.count("the number of metadata keys", metadata::KEYS_MAX)?;
         let metadata = Metadata::read(&mut reader, keys)?;
         let sizes = tensors::check(&mut reader, tensors, metadata.alignment()?)?;
+        Ok(Self { metadata, tensors, sizes })
+    }
+}
+
+impl GgufInfo {
+    /// Reads a file.
+    pub fn read(path: &Path) -> Result<Self, GgufError> {
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        Self::parse(BufReader::with_capacity(1 << 16, file), length)
+    }
+
+    /// Reads a file of `length` bytes, as far as its description goes. What `source` holds beyond
+    /// `length` does not matter.
+    pub fn parse(source: impl Read, length: u64) -> Result<Self, GgufError> {
+        let Head { metadata, tensors, sizes } = Head::read(source, length)?;
         let info = Self::gather(&metadata, tensors)?;
         Ok(Self {
             parameters: sizes.elements,
@@ -207,6 +234,9 @@ impl GgufInfo {
             .text("general.architecture")
             .ok_or_else(|| missing("general.architecture"))?
             .to_owned();
+        if architecture == projector::ARCHITECTURE {
+            return Err(GgufError::Projector);
+        }
         let need = |suffix: &str| {
             let key = format!("{architecture}.{suffix}");
             let value = metadata.integer(&key);

@@ -12,6 +12,7 @@ mod exact_tests;
 mod native;
 mod options;
 mod outbox;
+mod picture;
 mod plan;
 mod prepare;
 mod prompt;
@@ -42,7 +43,8 @@ pub use stats::EngineStats;
 
 use crate::gguf::GgufInfo;
 use engine::{Engine, Running, Shared};
-use native::Model;
+use native::{Model, Projector};
+use picture::{Names, Picture};
 use prepare::{Ask, Preparation};
 
 /// Replies that wait for a reader before its sequence stops taking part in steps.
@@ -65,6 +67,7 @@ pub struct LlamaProvider {
     shared: Arc<Shared>,
     engine: Option<JoinHandle<()>>,
     preparation: Option<JoinHandle<()>>,
+    looking: Option<JoinHandle<()>>,
 }
 
 impl LlamaProvider {
@@ -85,11 +88,17 @@ impl LlamaProvider {
             architecture: file.architecture.clone(),
         })?;
         let (plan, info, model) = (survey.plan, survey.info, Arc::new(model));
+        let projector = projector(&options, &model, plan)?;
         let (models, _) = watch::channel::<Arc<[ModelInfo]>>(Arc::new([info.clone()]));
         let models = Arc::new(models);
         let shared = Arc::new(Shared::default());
         let (job_sender, jobs) = queue::sync_channel(usize::from(plan.slots));
-        let engine = spawn_engine(&options, running, &model, jobs, &shared, &models)?;
+        let (pictures, to_look_at) = queue::sync_channel(usize::from(plan.slots));
+        let eyes = projector
+            .as_ref()
+            .map(|projector| engine::Eyes { projector: Arc::clone(projector), pictures });
+        let engine =
+            spawn_engine(&options, running, &model, Work { jobs, eyes }, &shared, &models)?;
         let (asks, ask_receiver) =
             queue::sync_channel(usize::from(plan.slots) + CANCELLED_ASKS_MAX);
         let mut provider = Self {
@@ -100,11 +109,19 @@ impl LlamaProvider {
             shared: Arc::clone(&shared),
             engine: Some(engine),
             preparation: None,
+            looking: None,
         };
         let engine_thread = provider.engine_thread();
+        if let Some(projector) = &projector {
+            let handle = spawn_looking(projector, to_look_at, provider.engine_thread(), &provider)?;
+            provider.looking = Some(handle);
+        }
         let name = options.name;
+        let (step_tokens, names) = (plan.step_tokens, Names::default());
+        let eyes = projector.map(|projector| prepare::Eyes { projector, step_tokens, names });
+        let context_tokens = plan.context_tokens;
         let preparation =
-            Preparation::new(model, name, file.purpose, file.pooling, plan.context_tokens);
+            Preparation::new(model, name, file.purpose, file.pooling, context_tokens, eyes);
         let handle = thread::Builder::new()
             .name("llama-prepare".into())
             .spawn(move || {
@@ -148,12 +165,11 @@ impl LlamaProvider {
             return Ok(());
         }
         let name = &self.info.name;
-        let words = if lacks.contains(Capabilities::VISION) {
-            format!("{name} takes no pictures: it has no projector")
-        } else {
-            let lacks: Vec<&str> = lacks.names().collect();
-            format!("{name} cannot do this: {}", lacks.join(", "))
-        };
+        if lacks.contains(Capabilities::VISION) {
+            return Err(prepare::blind(name));
+        }
+        let lacks: Vec<&str> = lacks.names().collect();
+        let words = format!("{name} cannot do this: {}", lacks.join(", "));
         Err(Refusal::new(RefusalCode::Unsupported, words))
     }
 }
@@ -204,8 +220,8 @@ impl Drop for LlamaProvider {
             // A thread that panicked has said so already.
             let _ = engine.join();
         }
-        if let Some(preparation) = self.preparation.take() {
-            let _ = preparation.join();
+        for thread in [self.preparation.take(), self.looking.take()].into_iter().flatten() {
+            let _ = thread.join();
         }
     }
 }
@@ -253,12 +269,59 @@ enum Start {
     NotExact,
 }
 
+/// Loads what looks at pictures, where the model has it.
+fn projector(
+    options: &LlamaOptions,
+    model: &Arc<Model>,
+    plan: plan::Plan,
+) -> Result<Option<Arc<Projector>>, LoadError> {
+    let Some(path) = &options.projector else {
+        return Ok(None);
+    };
+    // Half of the context is left for what is said about pictures.
+    let tokens_max = plan.context_tokens / 2;
+    let loaded = Projector::load(path, Arc::clone(model), plan.threads, tokens_max.max(1));
+    let loaded = loaded.ok_or_else(|| LoadError::Projector { path: path.clone() })?;
+    Ok(Some(Arc::new(loaded)))
+}
+
+/// Starts the thread that computes pictures, beside the engine: one takes as long as many steps.
+fn spawn_looking(
+    projector: &Arc<Projector>,
+    pictures: queue::Receiver<Arc<Picture>>,
+    engine: Thread,
+    provider: &LlamaProvider,
+) -> Result<JoinHandle<()>, LoadError> {
+    let (projector, shared) = (Arc::clone(projector), Arc::clone(&provider.shared));
+    let served = Served(Arc::clone(&provider.models));
+    thread::Builder::new()
+        .name("llama-pictures".into())
+        .spawn(move || {
+            let _served = served;
+            while let Ok(picture) = pictures.recv() {
+                // Nobody else has it when its request was cancelled.
+                let is_wanted = Arc::strong_count(&picture) > 1;
+                if is_wanted && !shared.is_closing.load(Ordering::SeqCst) {
+                    picture.compute(&projector);
+                }
+                engine.unpark();
+            }
+        })
+        .map_err(LoadError::Thread)
+}
+
+/// What an engine is given to do.
+struct Work {
+    jobs: queue::Receiver<engine::Job>,
+    eyes: Option<engine::Eyes>,
+}
+
 /// Starts the engine and waits until it has its memory.
 fn spawn_engine(
     options: &LlamaOptions,
     running: Running,
     model: &Arc<Model>,
-    jobs: queue::Receiver<engine::Job>,
+    Work { jobs, eyes }: Work,
     shared: &Arc<Shared>,
     models: &Arc<watch::Sender<Arc<[ModelInfo]>>>,
 ) -> Result<JoinHandle<()>, LoadError> {
@@ -269,7 +332,7 @@ fn spawn_engine(
         .name("llama-engine".into())
         .spawn(move || {
             let _served = served;
-            let Some(mut engine) = Engine::new(model, running, jobs, shared) else {
+            let Some(mut engine) = Engine::new(model, running, jobs, eyes, shared) else {
                 let _ = started.send(Start::NoMemory);
                 return;
             };

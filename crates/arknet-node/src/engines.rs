@@ -19,7 +19,7 @@ use crate::{
     ModelStore, ModelsError,
     config::Compute,
     metrics::EngineGauges,
-    models::{ModelEntry, unix_seconds},
+    models::{ModelEntry, ProjectorEntry, unix_seconds},
     serving::Source,
 };
 
@@ -124,6 +124,11 @@ impl Engines {
         options.prefix_cache_bytes_max = self.compute.prefix_cache_bytes_max;
         let is_exact = self.compute.exact.contains(&entry.name);
         options.profile = if is_exact { Profile::Exact } else { self.compute.profile.into() };
+        // That profile takes no pictures.
+        if options.profile == Profile::Default {
+            let path = |projector: ProjectorEntry| self.store.path(&projector.digest);
+            options.projector = entry.projector.map(path);
+        }
         options.memory_bytes_max = Some(self.share_bytes);
         let survey = match survey_with(&options, self.budget_bytes) {
             // Alone it may still fit.

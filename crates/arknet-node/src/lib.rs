@@ -51,6 +51,6 @@ pub use engines::{ENGINE_ARGUMENT, EngineError, run_engine};
 pub use keys::{KeyFile, KeyRecord, KeysError, NewKey};
 pub use ledger::LedgerError;
 pub use metrics::metrics_page;
-pub use models::{ModelEntry, ModelStore, ModelsError};
+pub use models::{ModelEntry, ModelStore, ModelsError, ProjectorEntry};
 pub use node::{Node, NodeError, serve_locally};
 pub use secrets::{SecretError, SecretStore};

@@ -12,7 +12,7 @@ use std::{
 
 use arknet_engine::{
     embedded_model,
-    gguf::{GgufError, GgufInfo},
+    gguf::{GgufError, GgufInfo, ProjectorInfo},
 };
 use arknet_types::{ModelDigest, ModelName, NameError};
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,30 @@ pub struct ModelEntry {
     pub bytes: u64,
     /// The architecture its metadata names.
     pub architecture: String,
+    /// With what it takes pictures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub projector: Option<ProjectorEntry>,
+}
+
+/// The projector of a model: a file beside it that turns pictures into what the model reads.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectorEntry {
+    /// SHA-256 of the file.
+    pub digest: ModelDigest,
+    /// Size of the file in bytes.
+    pub bytes: u64,
+}
+
+impl ModelEntry {
+    fn new(name: ModelName, digest: ModelDigest, bytes: u64, architecture: String) -> Self {
+        Self { name, digest, bytes, architecture, projector: None }
+    }
+
+    /// Its files.
+    fn digests(&self) -> impl Iterator<Item = ModelDigest> {
+        std::iter::once(self.digest).chain(self.projector.map(|projector| projector.digest))
+    }
 }
 
 /// Why something about a model did not work.
@@ -183,19 +207,69 @@ impl ModelStore {
             Some(name) => name,
             None => default_name(source, &info)?,
         };
+        self.copy_in(source, &mut progress, |draft, digest, bytes| {
+            self.take(draft, ModelEntry::new(name, digest, bytes, info.architecture), expected)
+        })
+    }
+
+    /// Adds the projector of a model, in place of the one it had: checks that it is one, copies and
+    /// hashes it in one pass.
+    pub fn add_projector(
+        &self,
+        source: &Path,
+        name: &ModelName,
+        mut progress: impl FnMut(u64),
+    ) -> Result<ModelEntry, ModelsError> {
+        check_projector(source)?;
+        self.copy_in(source, &mut progress, |draft, digest, bytes| {
+            let mut entries = self.list()?;
+            let entry = entries.iter_mut().find(|entry| entry.name == *name);
+            let entry = entry.ok_or_else(|| ModelsError::Unknown { name: name.clone() })?;
+            let before = entry.projector.replace(ProjectorEntry { digest, bytes });
+            let entry = entry.clone();
+            let path = self.path(&digest);
+            fs::rename(draft, &path).map_err(at(&path))?;
+            self.write_index(&entries)?;
+            self.forget_unused(before.map(|before| before.digest).into_iter(), &entries)?;
+            Ok(entry)
+        })
+    }
+
+    /// Copies a file into the store's directory, where `take` is to find it a place.
+    fn copy_in(
+        &self,
+        source: &Path,
+        progress: &mut impl FnMut(u64),
+        take: impl FnOnce(&Path, ModelDigest, u64) -> Result<ModelEntry, ModelsError>,
+    ) -> Result<ModelEntry, ModelsError> {
         let draft = self.root.join("blobs").join(format!("draft-{}", std::process::id()));
-        let copied = copy_and_hash(source, &draft, &mut progress);
-        let (digest, bytes) = match copied {
-            Ok(result) => result,
-            Err(error) => {
-                let _ = fs::remove_file(&draft);
-                return Err(ModelsError::Io { path: source.to_owned(), source: error });
-            }
-        };
-        let entry = ModelEntry { name, digest, bytes, architecture: info.architecture };
-        let result = self.take(&draft, entry, expected);
+        let result = copy_and_hash(source, &draft, progress)
+            .map_err(at(source))
+            .and_then(|(digest, bytes)| take(&draft, digest, bytes));
         let _ = fs::remove_file(&draft);
         result
+    }
+
+    /// Removes those of these files that no model has.
+    fn forget_unused(
+        &self,
+        digests: impl Iterator<Item = ModelDigest>,
+        entries: &[ModelEntry],
+    ) -> Result<(), ModelsError> {
+        for digest in digests {
+            if entries.iter().flat_map(ModelEntry::digests).any(|used| used == digest) {
+                continue;
+            }
+            let _ = fs::remove_file(self.tree_path(&digest));
+            let path = self.path(&digest);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(ModelsError::Io { path, source: error });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Takes a file that lies in this store's own directory and has this digest.
@@ -208,7 +282,7 @@ impl ModelStore {
         let info = GgufInfo::read(file)
             .map_err(|error| ModelsError::Gguf { path: file.to_owned(), source: error })?;
         let bytes = fs::metadata(file).map_err(at(file))?.len();
-        let entry = ModelEntry { name, digest, bytes, architecture: info.architecture };
+        let entry = ModelEntry::new(name, digest, bytes, info.architecture);
         self.take(file, entry, Some(digest))
     }
 
@@ -218,31 +292,28 @@ impl ModelStore {
         let mut entries = self.list()?;
         entries.retain(|entry| entry.name != *name);
         self.write_index(&entries)?;
-        if !entries.iter().any(|entry| entry.digest == removed.digest) {
-            let _ = fs::remove_file(self.tree_path(&removed.digest));
-            let path = self.path(&removed.digest);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(ModelsError::Io { path, source: error });
-                }
-                _ => {}
-            }
-        }
+        self.forget_unused(removed.digests(), &entries)?;
         Ok(removed)
     }
 
-    /// Hashes a model's file again and compares.
+    /// Hashes a model's files again and compares.
     pub fn verify(
         &self,
         name: &ModelName,
         mut progress: impl FnMut(u64),
     ) -> Result<ModelEntry, ModelsError> {
         let entry = self.get(name)?;
-        let path = self.path(&entry.digest);
-        let file = File::open(&path).map_err(at(&path))?;
-        let (found, _) = hash(file, io::sink(), &mut progress).map_err(at(&path))?;
-        if found != entry.digest {
-            return Err(ModelsError::Damaged { name: entry.name, expected: entry.digest, found });
+        let mut before = 0;
+        for expected in entry.digests() {
+            let path = self.path(&expected);
+            let file = File::open(&path).map_err(at(&path))?;
+            let mut progress = |bytes| progress(before + bytes);
+            let (found, bytes) = hash(file, io::sink(), &mut progress).map_err(at(&path))?;
+            if found != expected {
+                let name = entry.name.clone();
+                return Err(ModelsError::Damaged { name, expected, found });
+            }
+            before += bytes;
         }
         Ok(entry)
     }
@@ -269,13 +340,13 @@ impl ModelStore {
             write_atomically(&path, model.bytes).map_err(at(&path))?;
         }
         let name = ModelName::new(model.name)?;
-        Ok(ModelEntry { name, digest: model.sha256, bytes, architecture: "qwen3".into() })
+        Ok(ModelEntry::new(name, model.sha256, bytes, "qwen3".into()))
     }
 
     fn take(
         &self,
         draft: &Path,
-        entry: ModelEntry,
+        mut entry: ModelEntry,
         expected: Option<ModelDigest>,
     ) -> Result<ModelEntry, ModelsError> {
         if let Some(expected) = expected
@@ -289,6 +360,7 @@ impl ModelStore {
                 let ModelEntry { name, digest, .. } = present.clone();
                 return Err(ModelsError::NameTaken { name, digest });
             }
+            entry = present.clone();
         } else if entries.len() >= MODELS_MAX {
             return Err(ModelsError::TooMany);
         } else {
@@ -309,6 +381,14 @@ impl ModelStore {
 
     fn index_path(&self) -> PathBuf {
         self.root.join("index.json")
+    }
+}
+
+/// Whether a file is the projector of a model.
+pub fn check_projector(source: &Path) -> Result<(), ModelsError> {
+    match ProjectorInfo::read(source) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(ModelsError::Gguf { path: source.to_owned(), source: error }),
     }
 }
 
@@ -415,6 +495,16 @@ mod tests {
         store.remove(&name("a/b")).unwrap();
         assert!(!store.path(&added.digest).exists());
         assert!(matches!(store.remove(&name("c")), Err(ModelsError::Unknown { .. })));
+    }
+
+    #[test]
+    fn an_index_without_projectors_is_read() {
+        let digest = ModelDigest([1; 32]);
+        let before =
+            format!(r#"{{"name":"a","digest":"{digest}","bytes":1,"architecture":"qwen3"}}"#);
+        let entry: ModelEntry = serde_json::from_str(&before).unwrap();
+        assert_eq!(entry, ModelEntry::new(name("a"), digest, 1, "qwen3".into()));
+        assert_eq!(serde_json::to_string(&entry).unwrap(), before);
     }
 
     #[test]

@@ -39,7 +39,15 @@ impl Chat {
     /// Whether any message holds an image.
     #[must_use]
     pub fn has_images(&self) -> bool {
-        self.messages.iter().flat_map(|m| &m.parts).any(|part| matches!(part, Part::Image(_)))
+        self.images().next().is_some()
+    }
+
+    /// All images, in the order of the conversation.
+    pub fn images(&self) -> impl Iterator<Item = &Image> {
+        self.messages.iter().flat_map(|message| &message.parts).filter_map(|part| match part {
+            Part::Image(image) => Some(image),
+            Part::Text(_) => None,
+        })
     }
 }
 

@@ -231,6 +231,9 @@ pub(crate) enum ModelCommand {
         /// What to call it; the name inside the file when not given
         #[arg(long)]
         name: Option<ModelName>,
+        /// The file of its projector (mmproj), with which it takes pictures
+        #[arg(long, value_name = "FILE")]
+        projector: Option<PathBuf>,
         /// The SHA-256 it must have
         #[arg(long)]
         sha256: Option<ModelDigest>,

@@ -22,8 +22,11 @@ pub(crate) fn run(home: Home<'_>, command: ModelCommand, out: &Out) -> anyhow::R
     let data = home.data;
     let store = ModelStore::open(data.models())?;
     match command {
-        ModelCommand::Add { source, name, sha256, yes } => {
-            let entry = if source.starts_with("http://") || source.starts_with("https://") {
+        ModelCommand::Add { source, name, projector, sha256, yes } => {
+            if let Some(projector) = &projector {
+                arknet_node::models::check_projector(projector)?;
+            }
+            let mut entry = if source.starts_with("http://") || source.starts_with("https://") {
                 fetch(&store, &source, name, sha256, yes, out)?
             } else {
                 let total = std::fs::metadata(&source).ok().map(|metadata| metadata.len());
@@ -33,7 +36,16 @@ pub(crate) fn run(home: Home<'_>, command: ModelCommand, out: &Out) -> anyhow::R
                 bar.finish_and_clear();
                 entry
             };
-            let text = format!("added {} ({}, {})", entry.name, bytes(entry.bytes), entry.digest);
+            if let Some(projector) = &projector {
+                let total = std::fs::metadata(projector).ok().map(|metadata| metadata.len());
+                let bar = bar(out, "adding the projector", total);
+                let progress = |done| bar.set_position(done);
+                entry = store.add_projector(projector, &entry.name, progress)?;
+                bar.finish_and_clear();
+            }
+            let with = if entry.projector.is_some() { ", takes pictures" } else { "" };
+            let (size, digest) = (bytes(entry.bytes), entry.digest);
+            let text = format!("added {} ({size}, {digest}{with})", entry.name);
             out.result(&entry, &text)
         }
         ModelCommand::Deregister(order) => crate::ledger::deregister(home, *order, out),
@@ -115,13 +127,15 @@ fn list(data: &DataDir, store: &ModelStore, out: &Out) -> anyhow::Result<()> {
         Listed { entry, vouched_for }
     });
     let listed: Vec<_> = listed.collect();
-    let heads = ["NAME", "SIZE", "ARCHITECTURE", "LEDGER", "SHA-256"];
+    let heads = ["NAME", "SIZE", "ARCHITECTURE", "PICTURES", "LEDGER", "SHA-256"];
     let mut rows = vec![heads.map(String::from).to_vec()];
     rows.extend(listed.iter().map(|Listed { entry, vouched_for }| {
-        let ModelEntry { name, digest, bytes: size, architecture } = entry;
+        let ModelEntry { name, digest, bytes: size, architecture, projector } = entry;
+        let pictures = if projector.is_some() { "yes" } else { "-" };
         let ledger = if *vouched_for { "vouches" } else { "-" };
         let (name, digest) = (name.to_string(), digest.to_string());
-        vec![name, bytes(*size), architecture.clone(), ledger.to_owned(), digest]
+        let (pictures, ledger) = (pictures.to_owned(), ledger.to_owned());
+        vec![name, bytes(*size), architecture.clone(), pictures, ledger, digest]
     }));
     out.result(&listed, &table(&rows))
 }

@@ -126,6 +126,14 @@ impl Metadata {
         }
     }
 
+    /// The sum of a list of whole numbers, or of truth values.
+    pub(super) fn sum(&self, key: &str) -> Option<u64> {
+        match self.values.get(key)? {
+            Value::List { sum, .. } => *sum,
+            _ => None,
+        }
+    }
+
     /// Whether any key begins like this.
     pub(super) fn has_prefix(&self, prefix: &str) -> bool {
         let from = (Bound::Included(prefix), Bound::Unbounded);

@@ -239,3 +239,53 @@ proptest! {
         prop_assert!(GgufInfo::parse(bytes.as_slice(), whole).is_err());
     }
 }
+
+/// The description of a projector without tensors.
+fn projector(kind: &str, architecture: &str) -> Writer {
+    let mut writer = Writer::new(0, 8);
+    writer
+        .text_key("general.architecture", architecture)
+        .number_key("clip.vision.embedding_length", 8)
+        .number_key("clip.vision.feed_forward_length", 10)
+        .number_key("clip.vision.image_size", 32)
+        .number_key("clip.vision.patch_size", 8)
+        .number_key("clip.vision.projection_dim", 64);
+    writer.text(kind).u32(7).0.push(1);
+    writer.text("clip.vision.is_deepstack_layers").u32(9).u32(7).u64(4);
+    writer.0.extend([0, 1, 0, 1]);
+    writer
+}
+
+#[test]
+fn a_projector_says_what_it_takes() {
+    let of = |writer: &Writer| ProjectorInfo::parse(writer.0.as_slice(), writer.0.len() as u64);
+    let right = projector("clip.has_vision_encoder", "clip");
+    let info = of(&right).unwrap();
+    // What the model reads of a picture, and of two layers beside it.
+    assert_eq!(info.token_length, 3 * 64);
+    assert_eq!(info.picture_numbers, 16 * (8 * 8 + 3 * 10));
+    assert!(matches!(parse(&right.0), Err(GgufError::Projector)));
+    let deaf = of(&projector("clip.has_audio_encoder", "clip")).unwrap_err();
+    assert!(deaf.to_string().contains("for sounds"), "{deaf}");
+    let model = of(&projector("clip.has_vision_encoder", "llama")).unwrap_err();
+    assert!(model.to_string().contains("llama"), "{model}");
+    for cut in 0..right.0.len() {
+        let length = cut as u64;
+        assert!(ProjectorInfo::parse(&right.0[..cut], length).is_err(), "{cut} bytes");
+    }
+}
+
+#[test]
+fn patches_of_no_size_are_refused() {
+    for (picture, patch) in [(32, 0), (8, 9)] {
+        let mut writer = projector("clip.has_vision_encoder", "clip");
+        for (key, value) in [("image_size", picture), ("patch_size", patch)] {
+            let key = format!("clip.vision.{key}");
+            let at = writer.0.windows(key.len()).position(|part| part == key.as_bytes()).unwrap();
+            let at = at + key.len() + 4;
+            writer.0[at..at + 4].copy_from_slice(&u32::to_le_bytes(value));
+        }
+        let result = ProjectorInfo::parse(writer.0.as_slice(), writer.0.len() as u64);
+        assert!(matches!(result, Err(GgufError::Absurd { .. })), "{result:?}");
+    }
+}

@@ -8,7 +8,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::Receiver,
+        mpsc::{Receiver, SyncSender},
     },
     thread,
 };
@@ -17,8 +17,9 @@ use arknet_types::{Profile, Refusal, RefusalCode, Usage};
 
 use super::{
     cache::{Aside, View, is_worth_waiting},
-    native::{CacheType, Context, Model, Settings, Token},
+    native::{CacheType, Context, Model, Projector, Settings, Token},
     outbox::Outbox,
+    picture::Picture,
     plan::Plan,
     sequence::{self, Sequence},
     stats::Counters,
@@ -56,6 +57,12 @@ pub(crate) struct Running {
     pub profile: Profile,
 }
 
+/// What looks at pictures, and where it is asked to.
+pub(crate) struct Eyes {
+    pub projector: Arc<Projector>,
+    pub pictures: SyncSender<Arc<Picture>>,
+}
+
 /// Owns the native context, on a thread of its own. Whoever changes what it waits for (a new job, a
 /// reply taken, a request dropped, the end) unparks that thread.
 pub(crate) struct Engine {
@@ -67,6 +74,7 @@ pub(crate) struct Engine {
     deliveries: Vec<Outbox>,
     aside: Aside,
     jobs: Receiver<Job>,
+    eyes: Option<Eyes>,
     /// Answers whose input begins as one that is just being read does.
     waiting: Vec<sequence::Job>,
     shared: Arc<Shared>,
@@ -143,6 +151,7 @@ impl Engine {
         model: Arc<Model>,
         running: Running,
         jobs: Receiver<Job>,
+        eyes: Option<Eyes>,
         shared: Arc<Shared>,
     ) -> Option<Self> {
         let Running { plan, purpose, profile, .. } = running;
@@ -169,6 +178,7 @@ impl Engine {
             deliveries: Vec::new(),
             aside: Aside::new(plan.prefix_cache_bytes),
             jobs,
+            eyes,
             waiting: Vec::new(),
             shared,
             running,
@@ -187,10 +197,12 @@ impl Engine {
             self.admit();
             self.close_gap();
             self.count();
-            // Both kinds of work in turns, so that neither waits for all of the other.
+            self.ask_for_pictures();
+            // All kinds of work in turns, so that none waits for all of another.
             let has_read = self.vector_step();
+            let has_looked = self.picture_step();
             let has_answered = self.answer_step();
-            if !has_read && !has_answered {
+            if !has_read && !has_looked && !has_answered {
                 // An unpark since the checks above makes this return at once.
                 thread::park();
             }
@@ -245,7 +257,7 @@ impl Engine {
                 }
                 Ok(Job::Answer(job)) => self.begin(*job),
                 Ok(Job::Vectors(job)) if !job.outbox.is_closed() => {
-                    let (slot, _) = self.place(&[]);
+                    let (slot, _) = self.place(&[], &[]);
                     let vectors = Vectors::new(*job);
                     self.slots[slot].occupant = Some(Occupant::Vectors(Box::new(vectors)));
                 }
@@ -271,12 +283,29 @@ impl Engine {
             self.waiting.push(job);
             return;
         }
-        let (slot, cached) = self.place(&job.prompt);
+        let (slot, cached) = self.place(&job.prompt, &job.pictures);
         let sequence = Sequence::new(job, cached);
         let counters = &self.shared.counters;
         Counters::add(&counters.prompt_tokens, sequence.prompt().len() as u64);
         Counters::add(&counters.cached_tokens, cached as u64);
         self.slots[slot].occupant = Some(Occupant::Answer(Box::new(sequence)));
+    }
+
+    /// Has the pictures computed that answers come to next.
+    fn ask_for_pictures(&self) {
+        let Some(eyes) = &self.eyes else {
+            return;
+        };
+        let answers = self.slots.iter().filter_map(|slot| match &slot.occupant {
+            Some(Occupant::Answer(sequence)) => Some(sequence),
+            _ => None,
+        });
+        for (picture, _) in answers.filter_map(|sequence| sequence.picture()) {
+            // Should there be no room, the thread that looks wakes this one when there is.
+            if picture.ask() && eyes.pictures.try_send(Arc::clone(picture)).is_err() {
+                picture.forget_asking();
+            }
+        }
     }
 
     /// Ends a request without completing it.

@@ -71,6 +71,15 @@ pub enum LoadError {
         /// Context there is.
         trained_tokens: u32,
     },
+    /// The native loader cannot use the projector with this model; its reasons are in the log.
+    #[error(
+        "{path}: llama.cpp cannot use this projector (its reasons are in the log); \
+         take the one that was made for the model"
+    )]
+    Projector {
+        /// The projector's file.
+        path: PathBuf,
+    },
     /// The native loader says no; its reasons are in the log.
     #[error(
         "{path}: llama.cpp cannot load this {architecture} model (its reasons are in the log); \

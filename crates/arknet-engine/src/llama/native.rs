@@ -8,10 +8,12 @@
 mod context;
 mod library;
 mod model;
+mod projector;
 
-pub(crate) use context::{CacheType, Context, DecodeError, Settings};
+pub(crate) use context::{CacheType, Context, DecodeError, PicturePart, Settings};
 pub(crate) use library::{build_class, start};
 pub(crate) use model::{Model, Token};
+pub(crate) use projector::{Chunk, DIRECTIONS, Input, Piece, Pixels, Projector};
 
 /// Sequences one context can hold.
 pub(crate) const SEQUENCES_MAX: u16 = 256;

@@ -14,7 +14,7 @@ use super::{
     LoadError, native,
     plan::{Facts, Plan, Wishes, memory_bytes_available, plan},
 };
-use crate::gguf::{GgufInfo, Purpose};
+use crate::gguf::{GgufInfo, ProjectorInfo, Purpose};
 
 /// Elements of a key or value that are stored together in eight bits.
 const Q8_ELEMENTS: u64 = 32;
@@ -29,6 +29,9 @@ pub struct LlamaOptions {
     /// The GGUF file.
     #[borsh(serialize_with = "write_path", deserialize_with = "read_path")]
     pub path: PathBuf,
+    /// The GGUF file of its projector, with which it takes pictures.
+    #[borsh(serialize_with = "write_some_path", deserialize_with = "read_some_path")]
+    pub projector: Option<PathBuf>,
     /// Tokens of input and answer together. None takes what the model was trained on, at most
     /// 8,192, and less when memory is short.
     pub context_tokens: Option<u32>,
@@ -56,6 +59,7 @@ impl LlamaOptions {
             name,
             digest,
             path: path.into(),
+            projector: None,
             context_tokens: None,
             slots: None,
             threads: None,
@@ -113,6 +117,7 @@ pub fn survey_with(options: &LlamaOptions, available_bytes: u64) -> Result<Surve
     if options.profile == Profile::Exact {
         check_exact(path, &file)?;
     }
+    let projector = options.projector.as_deref().map(|path| look(path, &file)).transpose()?;
     let asked_tokens = options.context_tokens.unwrap_or(0);
     if !file.has_rotary_positions && asked_tokens > file.context_tokens {
         let trained_tokens = file.context_tokens;
@@ -125,7 +130,7 @@ pub fn survey_with(options: &LlamaOptions, available_bytes: u64) -> Result<Surve
         threads: options.threads,
         prefix_cache_bytes_max: options.prefix_cache_bytes_max,
     };
-    let facts = Facts::of(&file, options.profile, available_bytes);
+    let facts = Facts::of(&file, projector.as_ref(), options.profile, available_bytes);
     let plan = plan(facts, wishes).map_err(|shortage| shortage.into_error(path))?;
     Ok(Survey {
         memory_bytes: plan.memory_bytes,
@@ -133,13 +138,24 @@ pub fn survey_with(options: &LlamaOptions, available_bytes: u64) -> Result<Surve
         info: ModelInfo {
             name: options.name.clone(),
             digest: Some(options.digest),
-            capabilities: capabilities(&file, options.profile),
+            capabilities: capabilities(&file, projector.is_some(), options.profile),
             context_tokens: plan.context_tokens,
             slots: plan.slots,
             details: details(file),
         },
         plan,
     })
+}
+
+/// What a projector says of itself. One for other models would end the process in native code.
+fn look(path: &Path, model: &GgufInfo) -> Result<ProjectorInfo, LoadError> {
+    let info = ProjectorInfo::read(path)
+        .map_err(|cause| LoadError::Gguf { path: path.to_owned(), cause })?;
+    let fits = info.token_length.is_multiple_of(u64::from(model.embedding_length.max(1)));
+    if model.purpose == Purpose::Generate && fits {
+        return Ok(info);
+    }
+    Err(LoadError::Projector { path: path.to_owned() })
 }
 
 fn check_exact(path: &Path, file: &GgufInfo) -> Result<(), LoadError> {
@@ -151,7 +167,7 @@ fn check_exact(path: &Path, file: &GgufInfo) -> Result<(), LoadError> {
     Err(LoadError::NotExact { path: path.to_owned() })
 }
 
-fn capabilities(file: &GgufInfo, profile: Profile) -> Capabilities {
+fn capabilities(file: &GgufInfo, sees: bool, profile: Profile) -> Capabilities {
     let all = Capabilities::TOKENIZE.with(Capabilities::RERANK);
     match file.purpose {
         Purpose::Rank | Purpose::Translate => all,
@@ -165,7 +181,9 @@ fn capabilities(file: &GgufInfo, profile: Profile) -> Capabilities {
                 .with(Capabilities::CONSTRAINED)
                 .with(chat_capabilities(file.chat_template.as_deref()));
             match profile {
+                Profile::Default if sees => all.with(Capabilities::VISION),
                 Profile::Default => all,
+                // A picture is computed in one way alone, and nothing checks its bits.
                 Profile::Exact => all.with(Capabilities::EXACT),
             }
         }
@@ -207,6 +225,15 @@ fn read_path<R: Read>(reader: &mut R) -> IoResult<PathBuf> {
     Ok(String::deserialize_reader(reader)?.into())
 }
 
+fn write_some_path<W: Write>(path: &Option<PathBuf>, writer: &mut W) -> IoResult<()> {
+    let text = path.as_ref().map(|path| path.to_str().ok_or(ErrorKind::InvalidInput));
+    text.transpose()?.serialize(writer)
+}
+
+fn read_some_path<R: Read>(reader: &mut R) -> IoResult<Option<PathBuf>> {
+    Ok(Option::<String>::deserialize_reader(reader)?.map(PathBuf::from))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -216,6 +243,7 @@ mod tests {
         let name = ModelName::new("a/b").unwrap();
         let options = LlamaOptions {
             threads: Some(3),
+            projector: Some("/x/z.gguf".into()),
             profile: Profile::Exact,
             ..LlamaOptions::new(name, ModelDigest([7; 32]), "/x/y.gguf")
         };

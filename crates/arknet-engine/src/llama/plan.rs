@@ -7,9 +7,10 @@ use arknet_types::Profile;
 use super::{
     LoadError,
     native::SEQUENCES_MAX,
+    picture::FILES_BYTES_MAX,
     schedule::{STEP_TOKENS_MAX, VECTOR_STEP_TOKENS_MAX},
 };
-use crate::gguf::GgufInfo;
+use crate::gguf::{GgufInfo, ProjectorInfo};
 
 /// Requests one model answers at once when nobody asks for another number, at most.
 const SLOTS_DEFAULT_MAX: u64 = 16;
@@ -42,8 +43,12 @@ const FIXED_BYTES: u64 = 24 << 20;
 pub(crate) struct Facts {
     /// Bytes of cache one token takes in one sequence.
     pub kv_bytes_per_token: u64,
-    /// Bytes of the weights.
+    /// Bytes of the weights, those that look at pictures among them.
     pub weights_bytes: u64,
+    /// Bytes to decode pictures and to compute one.
+    pub picture_bytes: u64,
+    /// Bytes of one token of a picture that waits to be read.
+    pub picture_token_bytes: u64,
     /// Tokens in the vocabulary.
     pub vocabulary_tokens: u64,
     /// Numbers that the widest places between two layers, and inside one, hold for one token.
@@ -94,13 +99,23 @@ pub(crate) struct Shortage {
 
 impl Facts {
     /// A model on this machine.
-    pub(crate) fn of(info: &GgufInfo, profile: Profile, memory_bytes_available: u64) -> Self {
+    pub(crate) fn of(
+        info: &GgufInfo,
+        projector: Option<&ProjectorInfo>,
+        profile: Profile,
+        memory_bytes_available: u64,
+    ) -> Self {
+        let of_projector = |get: fn(&ProjectorInfo) -> u64| projector.map_or(0, get);
         Self {
             kv_bytes_per_token: match profile {
                 Profile::Default => info.kv_bytes_per_token(),
                 Profile::Exact => info.kv_bytes_per_token_q8(),
             },
-            weights_bytes: info.tensor_bytes,
+            weights_bytes: info.tensor_bytes + of_projector(|info| info.tensor_bytes),
+            picture_bytes: of_projector(|info| {
+                info.picture_numbers.saturating_mul(4).saturating_add(FILES_BYTES_MAX)
+            }),
+            picture_token_bytes: of_projector(|info| info.token_length.saturating_mul(4)),
             vocabulary_tokens: info.vocabulary_tokens,
             embedding_length: u64::from(info.embedding_length),
             feed_forward_length: u64::from(info.feed_forward_length),
@@ -132,7 +147,10 @@ impl Facts {
         // Which token sees which, as 4 bytes and as 2.
         let mask = padded.saturating_mul(6);
         let per_token = wide.saturating_add(inside).saturating_mul(4).saturating_add(mask);
+        // Half of each context may be pictures that were computed and not read yet.
+        let pictures = self.picture_token_bytes.saturating_mul(u64::from(context / 2) * slots);
         kv.saturating_add(logits)
+            .saturating_add(pictures.saturating_add(self.picture_bytes))
             .saturating_add(per_token.saturating_mul(tokens))
             .saturating_add(FIXED_BYTES)
     }
@@ -256,6 +274,8 @@ mod tests {
         Facts {
             kv_bytes_per_token: 28 * 8 * (128 + 128) * 2,
             weights_bytes: 640 << 20,
+            picture_bytes: 0,
+            picture_token_bytes: 0,
             vocabulary_tokens: 151_936,
             embedding_length: 1024,
             feed_forward_length: 3072,
@@ -342,6 +362,15 @@ mod tests {
         let plan = plan(facts, Wishes::default()).unwrap();
         assert_eq!((plan.context_tokens, plan.step_tokens), (2048, 2048));
         assert!(plan.memory_bytes > 2048 * 151_936 * 8 + (640 << 20));
+    }
+
+    #[test]
+    fn pictures_take_room_in_every_slot() {
+        let facts = facts(20 * GIB);
+        let looking = Facts { picture_bytes: 300 << 20, picture_token_bytes: 4096, ..facts };
+        let wishes = Wishes { slots: Some(2), context_tokens: Some(8192), ..Wishes::default() };
+        let bytes = |facts| plan(facts, wishes).unwrap().memory_bytes;
+        assert_eq!(bytes(looking) - bytes(facts), (300 << 20) + 2 * 4096 * 4096);
     }
 
     #[test]

@@ -17,16 +17,17 @@ use arknet_chat::{
     TemplateError, Vocabulary,
 };
 use arknet_types::{
-    Chat, FinishReason, Format, InferRequest, Input, ModelName, Refusal, RefusalCode, Reply,
+    Chat, FinishReason, Format, Image, InferRequest, Input, ModelName, Refusal, RefusalCode, Reply,
     ToolChoice, Usage, limits::VALUES_PER_REPLY_MAX,
 };
 use tokio::sync::mpsc;
 
 use super::{
     engine::{Job, Shared},
-    native::{Model, Token},
+    native::{self, Model, Piece, Projector, Token},
     outbox::Outbox,
-    prompt::{ControlTexts, Part, tokenize},
+    picture::{self, Names, Picture, Placed, Span},
+    prompt::{ControlTexts, PICTURE, Part, tokenize},
     sampling::{Draw, any_seed},
     sequence,
     text::TextAssembly,
@@ -50,12 +51,27 @@ pub(crate) struct Preparation {
     purpose: Purpose,
     pooling: Option<Pooling>,
     context_tokens: u32,
+    eyes: Option<Eyes>,
     controls: ControlTexts,
     /// How conversations are written, or why they cannot be.
     template: Result<ChatTemplate, String>,
     /// Bytes of the longest token: an input has no fewer tokens than its bytes divided by this.
     token_bytes_max: usize,
     vocabulary: OnceCell<Result<Vocabulary, ConstraintError>>,
+}
+
+/// What it takes to look at pictures.
+pub(crate) struct Eyes {
+    pub projector: Arc<Projector>,
+    /// Tokens of one step, which a picture may have to fit.
+    pub step_tokens: u32,
+    pub names: Names,
+}
+
+/// An input as tokens, with its pictures.
+struct Read {
+    tokens: Vec<Token>,
+    pictures: Vec<Placed>,
 }
 
 impl Preparation {
@@ -65,6 +81,7 @@ impl Preparation {
         purpose: Purpose,
         pooling: Option<Pooling>,
         context_tokens: u32,
+        eyes: Option<Eyes>,
     ) -> Self {
         let controls = ControlTexts::of(&model);
         let template = template(&model, &controls);
@@ -79,6 +96,7 @@ impl Preparation {
             purpose,
             pooling,
             context_tokens,
+            eyes,
             controls,
             template,
             vocabulary: OnceCell::new(),
@@ -116,12 +134,12 @@ impl Preparation {
         match &request.input {
             Input::Chat(chat) => {
                 let prompt = self.prompt(chat)?;
-                let tokens = self.chat_tokens(&prompt)?;
+                let read = self.read(chat, &prompt, picture::Purpose::Look)?;
                 let constraint = self.chat_constraint(&request.format, chat, &prompt)?;
                 let seed = request.sampling.seed.unwrap_or_else(any_seed);
                 let parser = AnswerParser::new(&prompt.syntax, chat, seed);
                 let shown = self.shown(&prompt.syntax.special_texts());
-                let mut job = self.job(request, tokens, constraint, outbox)?;
+                let mut job = self.job(request, read, constraint, outbox)?;
                 job.text = job.text.with_more(prompt.stops);
                 (job.parser, job.shown) = (Some(parser), shown);
                 Ok(Job::Answer(Box::new(job)))
@@ -129,12 +147,13 @@ impl Preparation {
             Input::Text(text) => {
                 self.check_length(text.len())?;
                 let tokens = tokenize(&self.model, &[Part::Plain(text)]);
+                let read = Read { tokens, pictures: Vec::new() };
                 let constraint = match request.format {
                     Format::Text => None,
                     _ => Constraint::new(self.vocabulary()?, &request.format, None)
                         .map_err(|error| unusable(&error))?,
                 };
-                Ok(Job::Answer(Box::new(self.job(request, tokens, constraint, outbox)?)))
+                Ok(Job::Answer(Box::new(self.job(request, read, constraint, outbox)?)))
             }
             Input::Embed(texts) => {
                 let wanted = Wanted::Vectors(self.pooling());
@@ -154,8 +173,8 @@ impl Preparation {
             }
             Input::Detokenize(tokens) => self.put_together(tokens, outbox),
             Input::Count(chat) => {
-                let tokens = self.chat_tokens(&self.prompt(chat)?)?;
-                Ok(tell_count(tokens.len(), outbox))
+                let read = self.read(chat, &self.prompt(chat)?, picture::Purpose::Measure)?;
+                Ok(tell_count(read.tokens.len(), outbox))
             }
             // Whoever keeps the files answers this.
             Input::File { .. } => Err(Refusal::new(
@@ -169,10 +188,11 @@ impl Preparation {
     fn job(
         &self,
         request: InferRequest,
-        prompt: Vec<Token>,
+        read: Read,
         constraint: Option<Constraint>,
         outbox: Outbox,
     ) -> Result<sequence::Job, Refusal> {
+        let Read { tokens: prompt, pictures } = read;
         let tokens = u32::try_from(prompt.len()).unwrap_or(u32::MAX);
         if tokens == 0 {
             return Err(Refusal::new(RefusalCode::InvalidRequest, "the input is empty"));
@@ -181,9 +201,14 @@ impl Preparation {
         if room == 0 {
             return Err(self.overflow(prompt.len(), "has"));
         }
+        if pictures.last().is_some_and(|placed| placed.span.end() == prompt.len()) {
+            let words = "the conversation ends with a picture, and nothing to say about it";
+            return Err(Refusal::new(RefusalCode::InvalidRequest, words));
+        }
         let vocabulary = self.model.n_vocab();
         Ok(sequence::Job {
             prompt,
+            pictures,
             tokens_max: request.max_tokens.map_or(room, |max| max.clamp(1, room)),
             draw: Draw::new(&request.sampling, vocabulary, constraint, request.logprobs)?,
             stops: request.stop.len(),
@@ -225,21 +250,83 @@ impl Preparation {
         let options = PromptOptions {
             now_unix_s: now.map_or(0, |since| since.as_secs()),
             escape: &|content| self.controls.mark(content),
-            image_marker: None,
+            image_marker: self.eyes.as_ref().map(|_| PICTURE),
         };
         template.prompt(chat, &options).map_err(|error| match error {
-            TemplateError::Image => Refusal::new(
-                RefusalCode::Unsupported,
-                format!("{} takes no pictures: it has no projector", self.name),
-            ),
+            TemplateError::Image => blind(&self.name),
             TemplateError::Raised(words) => invalid(&words),
             _ => invalid(&format!("its chat template: {error}")),
         })
     }
 
-    fn chat_tokens(&self, prompt: &Prompt) -> Result<Vec<Token>, Refusal> {
+    /// Makes tokens of a conversation as its template writes it.
+    fn read(
+        &self,
+        chat: &Chat,
+        prompt: &Prompt,
+        purpose: picture::Purpose,
+    ) -> Result<Read, Refusal> {
         self.check_length(prompt.text.len())?;
-        Ok(tokenize(&self.model, &self.controls.parts(&prompt.text)))
+        let parts = self.controls.parts(&prompt.text);
+        if !chat.has_images() {
+            return Ok(Read { tokens: tokenize(&self.model, &parts), pictures: Vec::new() });
+        }
+        let eyes = self.eyes.as_ref().ok_or_else(|| blind(&self.name))?;
+        let images: Vec<&Image> = chat.images().collect();
+        if parts.iter().filter(|part| **part == Part::Picture).count() != images.len() {
+            let words = format!("the template of {} has no place for a picture there", self.name);
+            return Err(Refusal::new(RefusalCode::InvalidRequest, words));
+        }
+        let pixels = picture::all_pixels(images.iter().copied(), purpose)
+            .map_err(|(n, error)| unreadable(n, &error.to_string()))?;
+        let mut next = pixels.iter();
+        let inputs = parts.iter().filter_map(|part| match part {
+            Part::Template(text) => Some(native::Input::Text(text, true)),
+            Part::Plain(text) => Some(native::Input::Text(text, false)),
+            Part::Picture => next.next().map(native::Input::Picture),
+        });
+        let inputs: Vec<_> = inputs.collect();
+        let pieces = eyes.projector.tokenize(&inputs).ok_or_else(|| {
+            let words = format!("{} cannot take one of the pictures", self.name);
+            Refusal::new(RefusalCode::InvalidRequest, words)
+        })?;
+        self.put_pictures(eyes, pieces, &images)
+    }
+
+    fn put_pictures(
+        &self,
+        eyes: &Eyes,
+        pieces: Vec<Piece>,
+        images: &[&Image],
+    ) -> Result<Read, Refusal> {
+        let model = &self.model;
+        let mut read = Read {
+            tokens: model.bos().filter(|_| model.adds_bos()).into_iter().collect(),
+            pictures: Vec::new(),
+        };
+        for piece in pieces {
+            match piece {
+                // Many templates write the token that begins a text themselves.
+                Piece::Tokens(tokens)
+                    if !read.tokens.is_empty() && tokens.starts_with(&read.tokens) =>
+                {
+                    read.tokens = tokens;
+                }
+                Piece::Tokens(tokens) => read.tokens.extend(tokens),
+                Piece::Picture(chunk) => {
+                    let (tokens, positions) = (chunk.tokens(), chunk.positions());
+                    let span = Span { at: read.tokens.len(), tokens, positions };
+                    let picture = Picture::new(chunk, &eyes.projector);
+                    if picture.is_read_whole() && tokens > eyes.step_tokens as usize {
+                        return Err(unreadable(read.pictures.len(), "it has too many tokens"));
+                    }
+                    let image = images.get(read.pictures.len()).ok_or_else(|| blind(&self.name))?;
+                    read.tokens.extend(eyes.names.of(image, tokens));
+                    read.pictures.push(Placed { span, picture: Some(Arc::new(picture)) });
+                }
+            }
+        }
+        Ok(read)
     }
 
     fn chat_constraint(
@@ -370,6 +457,16 @@ fn tell_count(tokens: usize, mut outbox: Outbox) -> Job {
     Job::Deliver(outbox)
 }
 
+/// What a model says that has no projector.
+pub(super) fn blind(name: &ModelName) -> Refusal {
+    Refusal::new(RefusalCode::Unsupported, format!("{name} takes no pictures: it has no projector"))
+}
+
+fn unreadable(number: usize, cause: &str) -> Refusal {
+    let words = format!("picture {} cannot be read: {cause}", number + 1);
+    Refusal::new(RefusalCode::InvalidRequest, words)
+}
+
 fn unusable(error: &ConstraintError) -> Refusal {
     let code = match error {
         ConstraintError::Vocabulary | ConstraintError::Unsupported(_) => RefusalCode::Unsupported,
@@ -413,7 +510,7 @@ mod tests {
         std::io::Write::write_all(&mut file, embedded_model().bytes).unwrap();
         let model = Arc::new(Model::load_vocabulary(file.path()).unwrap());
         let name = ModelName::new(embedded_model().name).unwrap();
-        Preparation::new(model, name, Purpose::Generate, None, 1024)
+        Preparation::new(model, name, Purpose::Generate, None, 1024, None)
     }
 
     /// The control tokens of a conversation, and its text as the model sees it.
@@ -421,7 +518,7 @@ mod tests {
         let message = |content: &&str| Message::new(Role::User, *content);
         let chat = Chat::new(contents.iter().map(message).collect());
         let prompt = preparation.prompt(&chat).unwrap();
-        let tokens = preparation.chat_tokens(&prompt).unwrap();
+        let tokens = preparation.read(&chat, &prompt, picture::Purpose::Look).unwrap().tokens;
         let model = &preparation.model;
         let text: Vec<u8> = tokens.iter().flat_map(|t| model.piece(*t, true)).collect();
         let controls = tokens.into_iter().filter(|token| model.is_control(*token));

@@ -19,6 +19,8 @@ use super::native::{Model, Token};
 
 const OPEN: char = '\u{fdd0}';
 const CLOSE: char = '\u{fdd1}';
+/// Stands for a picture in a rendered conversation.
+pub(crate) const PICTURE: &str = "\u{fdd4}";
 
 /// The texts of control tokens.
 pub(crate) struct ControlTexts {
@@ -35,6 +37,8 @@ pub(crate) enum Part<'a> {
     Template(&'a str),
     /// By somebody who must not write control tokens.
     Plain(&'a str),
+    /// The next picture.
+    Picture,
 }
 
 impl ControlTexts {
@@ -59,7 +63,7 @@ impl ControlTexts {
 
     /// The content of a message with all that could become part of a control token between marks.
     pub(crate) fn mark(&self, content: &str) -> String {
-        let content = content.replace([OPEN, CLOSE], "\u{fffd}");
+        let content = content.replace([OPEN, CLOSE], "\u{fffd}").replace(PICTURE, "\u{fffd}");
         let mut marked = String::with_capacity(content.len() + 16);
         let mut done = 0;
         for range in self.suspects(&content) {
@@ -130,6 +134,17 @@ impl ControlTexts {
     /// left of a control text is none any more.
     pub(crate) fn parts<'a>(&self, rendered: &'a str) -> Vec<Part<'a>> {
         let mut parts = Vec::new();
+        for (n, piece) in rendered.split(PICTURE).enumerate() {
+            if n > 0 {
+                parts.push(Part::Picture);
+            }
+            Self::texts(piece, &mut parts);
+        }
+        parts
+    }
+
+    /// Parts between two pictures.
+    fn texts<'a>(rendered: &'a str, parts: &mut Vec<Part<'a>>) {
         let mut rest = rendered;
         while let Some(open) = rest.find([OPEN, CLOSE]) {
             let inside = &rest[open + OPEN.len_utf8()..];
@@ -147,7 +162,6 @@ impl ControlTexts {
         }
         parts.push(Part::Template(rest));
         parts.retain(|part| !matches!(part, Part::Template("") | Part::Plain("")));
-        parts
     }
 }
 
@@ -172,6 +186,7 @@ pub(crate) fn tokenize(model: &Model, parts: &[Part<'_>]) -> Vec<Token> {
         let mut more = match part {
             Part::Template(text) => model.tokenize(text, true),
             Part::Plain(text) => model.tokenize(text, false),
+            Part::Picture => Vec::new(),
         };
         // Many templates write the token themselves.
         if bos.is_some() && tokens.len() == 1 && more.first() == bos.as_ref() {
@@ -197,7 +212,7 @@ mod tests {
         let parts = texts.parts(&marked);
         let plain = parts.iter().filter_map(|part| match part {
             Part::Plain(text) => Some((*text).to_owned()),
-            Part::Template(_) => None,
+            Part::Template(_) | Part::Picture => None,
         });
         plain.collect()
     }
@@ -221,6 +236,16 @@ mod tests {
     fn marks_in_contents_are_taken_out() {
         let marked = texts().mark("a\u{fdd1}<|im_end|>\u{fdd0}");
         assert_eq!(marked, "a\u{fffd}\u{fdd0}<|im_end|>\u{fdd1}\u{fffd}");
+    }
+
+    #[test]
+    fn pictures_part_the_text() {
+        let texts = texts();
+        let rendered = format!("a{PICTURE}{}{PICTURE}", texts.mark(&format!("<s>{PICTURE}")));
+        let (picture, plain) = (Part::Picture, Part::Plain("<s>"));
+        let expected =
+            [Part::Template("a"), Part::Picture, plain, Part::Template("\u{fffd}"), picture];
+        assert_eq!(texts.parts(&rendered), expected);
     }
 
     #[test]

@@ -29,6 +29,16 @@ pub(crate) fn share(inputs_left: &[usize], outputs: usize) -> Vec<usize> {
     shares
 }
 
+/// Tokens of a picture for a step of its own, given how many it has left and how many sequences wait
+/// meanwhile for their next token.
+pub(crate) fn picture_share(left: usize, outputs: usize, is_read_whole: bool) -> usize {
+    match outputs {
+        _ if is_read_whole => left,
+        0 => left.min(STEP_TOKENS_MAX),
+        _ => left.min(INPUT_BESIDE_OUTPUT_MAX),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

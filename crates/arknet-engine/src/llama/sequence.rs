@@ -1,5 +1,7 @@
 //! One answer, from its input to its last token.
 
+use std::sync::Arc;
+
 use arknet_chat::{AnswerParser, ConstraintError};
 use arknet_types::{
     Alternative, FinishReason, Refusal, RefusalCode, Reply, TokenLogprob, Usage,
@@ -9,6 +11,7 @@ use arknet_types::{
 use super::{
     native::{Model, Token},
     outbox::Outbox,
+    picture::{Picture, Placed, position},
     sampling::{Draw, Drawn, Likelihood},
     text::TextAssembly,
 };
@@ -17,6 +20,8 @@ use super::{
 pub(crate) struct Job {
     /// The input. Never empty, and leaves room in the context for one token at least.
     pub prompt: Vec<Token>,
+    /// Pictures of the input, in order. None is at its end.
+    pub pictures: Vec<Placed>,
     /// Tokens to generate at most. Never 0.
     pub tokens_max: u32,
     pub draw: Draw,
@@ -46,6 +51,17 @@ pub(crate) struct Sequence {
     /// Tokens whose text is still held back.
     unsaid: u32,
     likelihoods: Vec<TokenLogprob>,
+}
+
+/// What an answer goes on with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Next {
+    /// So many tokens of its input, until that ends or a picture comes.
+    Text(usize),
+    /// A picture, which has a step of its own.
+    Picture,
+    /// The token that was generated last.
+    Token,
 }
 
 /// How an answer ends.
@@ -97,6 +113,51 @@ impl Sequence {
         &self.job.prompt
     }
 
+    pub(crate) fn pictures(&self) -> &[Placed] {
+        &self.job.pictures
+    }
+
+    /// The position of what follows `held` tokens.
+    pub(crate) fn position(&self, held: usize) -> i32 {
+        let position = position(&self.job.pictures, held);
+        i32::try_from(position).expect("positions fit the context")
+    }
+
+    /// What it brings to the next step it takes part in.
+    pub(crate) fn next(&self) -> Next {
+        if self.last.is_some() {
+            return Next::Token;
+        }
+        match self.unread() {
+            Some(placed) if placed.span.at <= self.read => Next::Picture,
+            Some(placed) => Next::Text(placed.span.at - self.read),
+            None => Next::Text(self.input_left()),
+        }
+    }
+
+    /// The first picture that was not read to its end.
+    fn unread(&self) -> Option<&Placed> {
+        self.job.pictures.iter().find(|placed| placed.span.end() > self.read)
+    }
+
+    /// The next picture to be read, and from which of its tokens on.
+    pub(crate) fn picture(&self) -> Option<(&Arc<Picture>, usize)> {
+        let placed = self.unread()?;
+        Some((placed.picture.as_ref()?, self.read.saturating_sub(placed.span.at)))
+    }
+
+    /// Takes part in the next step with `share` tokens of a picture.
+    pub(crate) fn begin_picture(&mut self, share: usize) {
+        debug_assert_eq!(self.next(), Next::Picture);
+        self.share = share;
+    }
+
+    /// Reads its input again from an earlier place on.
+    pub(crate) fn go_back(&mut self, read: usize) {
+        debug_assert!(read <= self.read && self.last.is_none());
+        self.read = read;
+    }
+
     /// Takes part in the next step with `share` tokens of its input or, when that is read, with its
     /// last token. Gives the tokens, and whether the last of them is drawn from.
     pub(crate) fn begin_step(&mut self, share: usize) -> (&[Token], bool) {
@@ -104,7 +165,10 @@ impl Sequence {
             self.share = 1;
             return (self.last.as_slice(), true);
         }
-        self.share = share.min(self.input_left());
+        self.share = match self.next() {
+            Next::Text(left) => share.min(left),
+            Next::Picture | Next::Token => 0,
+        };
         let end = self.read + self.share;
         (&self.job.prompt[self.read..end], self.share > 0 && end == self.job.prompt.len())
     }
@@ -130,6 +194,12 @@ impl Sequence {
             None => {
                 held.extend(&self.job.prompt[self.read..self.read + share]);
                 self.read += share;
+                // Its vectors are not needed any more.
+                for placed in &mut self.job.pictures {
+                    if placed.span.end() <= self.read {
+                        placed.picture = None;
+                    }
+                }
             }
         }
     }

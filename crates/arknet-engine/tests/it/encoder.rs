@@ -1,12 +1,15 @@
 //! Models that read a text in one step: a random one of BERT's kind, made here.
 
-use std::{io::Write, path::Path};
+use std::path::Path;
 
 use arknet_engine::{LlamaOptions, LlamaProvider, LoadError};
 use arknet_provider::Provider;
 use arknet_types::{Capabilities, InferRequest, Input, ModelDigest, ModelName, RefusalCode, Reply};
 
-use crate::model::{ask, name};
+use crate::{
+    gguf::Writer,
+    model::{ask, name},
+};
 
 const EMBEDDING: u64 = 32;
 const INNER: u64 = 64;
@@ -25,76 +28,6 @@ const WORDS: [&str; 12] = [
     "\u{2581}sea",
     "\u{2581}a",
 ];
-
-/// Writes a model file.
-#[derive(Default)]
-struct Writer {
-    keys: Vec<u8>,
-    key_count: u64,
-    tensors: Vec<u8>,
-    tensor_count: u64,
-    data: Vec<u8>,
-    random: u64,
-}
-
-impl Writer {
-    fn text(to: &mut Vec<u8>, text: &str) {
-        to.extend((text.len() as u64).to_le_bytes());
-        to.extend(text.as_bytes());
-    }
-
-    fn key(&mut self, key: &str, kind: u32, value: &[u8]) {
-        Self::text(&mut self.keys, key);
-        self.keys.extend(kind.to_le_bytes());
-        self.keys.extend(value);
-        self.key_count += 1;
-    }
-
-    fn number(&mut self, key: &str, value: u32) {
-        self.key(key, 4, &value.to_le_bytes());
-    }
-
-    fn word(&mut self, key: &str, value: &str) {
-        let mut bytes = Vec::new();
-        Self::text(&mut bytes, value);
-        self.key(key, 8, &bytes);
-    }
-
-    fn list(&mut self, key: &str, kind: u32, length: usize, values: &[u8]) {
-        let mut bytes = kind.to_le_bytes().to_vec();
-        bytes.extend((length as u64).to_le_bytes());
-        bytes.extend(values);
-        self.key(key, 9, &bytes);
-    }
-
-    /// A tensor of random numbers about `middle`.
-    fn tensor(&mut self, name: &str, dimensions: &[u64], middle: f32) {
-        Self::text(&mut self.tensors, name);
-        self.tensors.extend(u32::try_from(dimensions.len()).unwrap().to_le_bytes());
-        for dimension in dimensions {
-            self.tensors.extend(dimension.to_le_bytes());
-        }
-        self.tensors.extend(0_u32.to_le_bytes());
-        self.tensors.extend((self.data.len() as u64).to_le_bytes());
-        self.tensor_count += 1;
-        for _ in 0..dimensions.iter().product() {
-            self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let value = f32::from(u16::try_from(self.random >> 48).unwrap()) / 65_536.0 - 0.5;
-            self.data.extend((middle + value).to_le_bytes());
-        }
-    }
-
-    fn write(&self, path: &Path) {
-        let mut bytes = b"GGUF\x03\0\0\0".to_vec();
-        bytes.extend(self.tensor_count.to_le_bytes());
-        bytes.extend(self.key_count.to_le_bytes());
-        bytes.extend(&self.keys);
-        bytes.extend(&self.tensors);
-        bytes.resize(bytes.len().next_multiple_of(32), 0);
-        bytes.extend(&self.data);
-        std::fs::File::create(path).unwrap().write_all(&bytes).unwrap();
-    }
-}
 
 /// One layer, four kinds of pooling.
 fn model(path: &Path, pooling: u32) {

@@ -17,6 +17,9 @@ use crate::network::{Network, Node, TINY, flags, json_of, text, wait_for_model};
 const SHIPPED: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../arknet-engine/assets/arknet-tiny.gguf");
 
+/// Needs a model that takes pictures.
+const PICTURES: &str = "test_pictures.py";
+
 fn clients() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/clients")
 }
@@ -78,7 +81,7 @@ pub(crate) fn node_packages(sources: &Path, name: &str) -> PathBuf {
 }
 
 /// What the suites are told of a gateway.
-struct Suite {
+pub(crate) struct Suite {
     gateway: SocketAddr,
     key: Option<String>,
     /// What is not there: the suites ask for the documented refusal.
@@ -88,7 +91,7 @@ struct Suite {
 }
 
 impl Suite {
-    fn new(gateway: SocketAddr) -> Self {
+    pub(crate) fn new(gateway: SocketAddr) -> Self {
         Self { gateway, key: None, skip: "", loose: "" }
     }
 
@@ -107,9 +110,19 @@ impl Suite {
     }
 
     fn in_python(&self) {
+        self.pytest(&[".", "--ignore", PICTURES], &[]);
+    }
+
+    /// The suite of pictures, with a model that takes them.
+    pub(crate) fn with_pictures(&self, model: &str) {
+        self.pytest(&[PICTURES], &[("ARKNET_PICTURE_MODEL", model)]);
+    }
+
+    fn pytest(&self, tests: &[&str], more: &[(&str, &str)]) {
         let mut pytest = Command::new(python().join("bin/pytest"));
-        pytest.args(["-q", "-p", "no:cacheprovider", "."]).current_dir(clients());
+        pytest.args(["-q", "-p", "no:cacheprovider"]).args(tests).current_dir(clients());
         self.environment(&mut pytest);
+        pytest.envs(more.iter().copied());
         let report = check(pytest.env("PYTHONDONTWRITEBYTECODE", "1"));
         assert!(report.contains(" passed"), "{report}");
     }

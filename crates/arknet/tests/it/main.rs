@@ -11,6 +11,9 @@ mod density;
 mod engine;
 mod failure;
 mod getting_started;
+#[allow(dead_code, reason = "the tests of the engine use the rest")]
+#[path = "../../../arknet-engine/tests/it/gguf.rs"]
+mod gguf;
 mod grid;
 mod keys;
 mod ledger;
@@ -19,6 +22,7 @@ mod namespaces;
 mod network;
 mod packaging;
 mod partition;
+mod pictures;
 mod priority;
 mod pull;
 mod refusals;

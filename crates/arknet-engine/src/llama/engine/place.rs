@@ -4,6 +4,7 @@ use super::{
     super::{
         cache::{Origin, View, choose, gap},
         native::Token,
+        picture::{Placed, before_picture, position},
     },
     Engine, Slot,
 };
@@ -16,7 +17,7 @@ const MOVE_TOKENS_MAX: usize = 1024;
 impl Engine {
     /// Finds a free slot for an input and brings there what is remembered of it: the slot, and how
     /// many tokens need not be read again. There is a free slot.
-    pub(super) fn place(&mut self, prompt: &[Token]) -> (usize, usize) {
+    pub(super) fn place(&mut self, prompt: &[Token], pictures: &[Placed]) -> (usize, usize) {
         self.clock += 1;
         let views: Vec<View<'_>> = self.slots.iter().map(Slot::view).collect();
         let choice = choose(prompt, &views, &self.aside, self.can_be_cut);
@@ -40,16 +41,18 @@ impl Engine {
             self.forget(slot);
             return (slot, 0);
         }
-        if self.slots[slot].held.len() > choice.tokens && !self.cut(slot, choice.tokens) {
+        let tokens = before_picture(pictures, choice.tokens);
+        let is_longer = self.slots[slot].held.len() > tokens;
+        if is_longer && !self.cut(slot, tokens, position(pictures, tokens)) {
             self.forget(slot);
             return (slot, 0);
         }
-        (slot, choice.tokens)
+        (slot, tokens)
     }
 
-    /// Forgets what a slot remembers from `tokens` on.
-    pub(super) fn cut(&mut self, slot: usize, tokens: usize) -> bool {
-        let position = u32::try_from(tokens).expect("positions fit the context");
+    /// Forgets what a slot remembers from `tokens` on, of which the first has this position.
+    pub(super) fn cut(&mut self, slot: usize, tokens: usize, position: usize) -> bool {
+        let position = u32::try_from(position).expect("positions fit the context");
         let is_cut = self.context.cut(number(slot), position);
         if is_cut {
             self.slots[slot].held.truncate(tokens);

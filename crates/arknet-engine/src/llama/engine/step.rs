@@ -1,25 +1,38 @@
 //! One step: what goes in, and what comes of it.
 
-use std::{sync::atomic::Ordering, thread, time::Instant};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::Instant,
+};
 
 use arknet_chat::ConstraintError;
 use arknet_types::{Refusal, RefusalCode};
 
 use super::{
     super::{
-        native::DecodeError,
+        native::{DecodeError, PicturePart},
+        picture::{self, before_picture},
         sampling::Drawn,
-        schedule::{VECTOR_STEP_TOKENS_MAX, share},
-        sequence::Sequence,
+        schedule::{VECTOR_STEP_TOKENS_MAX, picture_share, share},
+        sequence::{Next, Sequence},
         stats::Counters,
     },
-    Engine, Occupant,
+    Engine, Occupant, Slot,
     place::number,
 };
 
 /// Tokens of a step that are worth stopping it for, at least. Shorter steps are through sooner than
 /// it takes to notice.
 const STOP_TOKENS_MIN: usize = 16;
+
+/// What a step computes.
+enum Work<'a> {
+    /// What was put into the batch.
+    Batch,
+    /// So many tokens of a picture.
+    Picture(PicturePart<'a>, usize),
+}
 
 impl Engine {
     /// Brings all answers one step further. False when none can go on.
@@ -28,7 +41,7 @@ impl Engine {
         if self.context.batch_tokens() == 0 {
             return false;
         }
-        match self.compute() {
+        match self.compute(Work::Batch) {
             Ok(()) => self.finish_answers(&rows),
             Err(error) => self.give_up_answers(error),
         }
@@ -45,23 +58,26 @@ impl Engine {
                 continue;
             };
             sequence.leave_step();
-            match (sequence.has_room(), sequence.input_left()) {
-                (false, _) => {}
-                (true, 0) => outputs += 1,
-                (true, left) => inputs_left.push(left),
+            match sequence.next() {
+                _ if !sequence.has_room() => {}
+                Next::Token => outputs += 1,
+                Next::Text(left) => inputs_left.push(left),
+                Next::Picture => {}
             }
         }
         let mut shares = share(&inputs_left, outputs).into_iter();
         let mut rows = Vec::new();
         // In the order of their numbers, as the native code wants it.
         for (at, slot) in self.slots.iter_mut().enumerate() {
-            let first = i32::try_from(slot.held.len()).expect("positions fit the context");
+            let held = slot.held.len();
             let Some(sequence) = slot.answer().filter(|s| s.has_room()) else {
                 continue;
             };
-            let share = match sequence.input_left() {
-                0 => 1,
-                _ => shares.next().unwrap_or(0),
+            let first = sequence.position(held);
+            let share = match sequence.next() {
+                Next::Token => 1,
+                Next::Text(_) => shares.next().unwrap_or(0),
+                Next::Picture => continue,
             };
             let (tokens, is_drawn_from) = sequence.begin_step(share);
             let Some((last, others)) = tokens.split_last() else {
@@ -79,12 +95,15 @@ impl Engine {
         rows
     }
 
-    /// Computes the batch. Stops early when the engine is to end, or when most of the step is for
+    /// Computes a step. Stops early when the engine is to end, or when most of the step is for
     /// requests that were cancelled since it began.
-    fn compute(&mut self) -> Result<(), DecodeError> {
+    fn compute(&mut self, work: Work<'_>) -> Result<(), DecodeError> {
         let begin = Instant::now();
         let slots = &self.slots;
-        let total = self.context.batch_tokens();
+        let total = match &work {
+            Work::Batch => self.context.batch_tokens(),
+            Work::Picture(_, tokens) => *tokens,
+        };
         let is_closing = &self.shared.is_closing;
         let stop = || {
             let cancelled = || {
@@ -98,7 +117,10 @@ impl Engine {
             is_closing.load(Ordering::Relaxed)
                 || (total >= STOP_TOKENS_MIN && cancelled() * 2 >= total)
         };
-        let result = self.context.decode(&stop);
+        let result = match work {
+            Work::Batch => self.context.decode(&stop),
+            Work::Picture(part, _) => self.context.decode_picture(part, &stop),
+        };
         let counters = &self.shared.counters;
         Counters::add(&counters.steps, 1);
         let us = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -174,14 +196,74 @@ impl Engine {
     /// not possible.
     fn give_up_answers(&mut self, error: DecodeError) {
         for slot in 0..self.slots.len() {
-            if self.slots[slot].answer().is_some_and(|sequence| sequence.share() > 0) {
-                let held = self.slots[slot].held.len();
-                let is_back = error == DecodeError::Aborted && self.cut(slot, held);
-                if !is_back {
-                    self.fail(slot, error);
-                }
+            let held = self.slots[slot].held.len();
+            let Some(sequence) = self.slots[slot].answer().filter(|s| s.share() > 0) else {
+                continue;
+            };
+            // Half a picture cannot be told from a whole one by where it is.
+            let back = before_picture(sequence.pictures(), held);
+            let position = picture::position(sequence.pictures(), back);
+            if back < held {
+                sequence.go_back(back);
+            }
+            let is_back = error == DecodeError::Aborted && self.cut(slot, back, position);
+            if !is_back {
+                self.fail(slot, error);
             }
         }
+    }
+
+    /// Reads some more of a picture. False when none is ready.
+    pub(super) fn picture_step(&mut self) -> bool {
+        let Some(projector) = self.eyes.as_ref().map(|eyes| Arc::clone(&eyes.projector)) else {
+            return false;
+        };
+        let count = self.slots.len();
+        let is_ready = |slot: &usize| match &self.slots[*slot].occupant {
+            Some(Occupant::Answer(sequence)) if sequence.next() == Next::Picture => {
+                sequence.picture().is_some_and(|(picture, _)| picture.vectors().is_some())
+            }
+            _ => false,
+        };
+        let mut order = (0..count).map(|n| (self.turn + n) % count);
+        let Some(slot) = order.find(is_ready) else {
+            return false;
+        };
+        self.turn = (slot + 1) % count;
+        self.slots.iter_mut().filter_map(Slot::answer).for_each(Sequence::leave_step);
+        let is_output = |slot: &mut Slot| slot.answer().is_some_and(|s| s.next() == Next::Token);
+        let outputs =
+            self.slots.iter_mut().filter_map(|slot| is_output(slot).then_some(())).count();
+        let held = self.slots[slot].held.len();
+        let Some(sequence) = self.slots[slot].answer() else {
+            return false;
+        };
+        let Some((picture, from)) = sequence.picture() else {
+            return false;
+        };
+        let (picture, first) = (Arc::clone(picture), sequence.position(held));
+        let tokens = picture.chunk().tokens();
+        let share = picture_share(tokens - from, outputs, picture.is_read_whole());
+        sequence.begin_picture(share);
+        let range = from..from + share;
+        let positions = projector.positions(picture.chunk(), first, range.clone());
+        let width = self.context.model().n_embd_inp();
+        let vectors = picture.vectors().flatten();
+        let vectors = vectors.and_then(|all| all.get(range.start * width..range.end * width));
+        let result = match (vectors, positions) {
+            (Some(vectors), Some(positions)) => {
+                let is_whole = picture.is_read_whole();
+                let sequence = number(slot);
+                let part = PicturePart { vectors, positions: &positions, sequence, is_whole };
+                self.compute(Work::Picture(part, share))
+            }
+            _ => Err(DecodeError::Failed(0)),
+        };
+        match result {
+            Ok(()) => self.finish_answers(&[]),
+            Err(error) => self.give_up_answers(error),
+        }
+        true
     }
 
     fn give_up_vectors(&mut self, error: DecodeError) {
@@ -240,7 +322,7 @@ impl Engine {
             }
         }
         self.context.set_vectors(true);
-        let result = self.compute();
+        let result = self.compute(Work::Batch);
         match result {
             Ok(()) => self.finish_vectors(&shares),
             Err(error) => self.give_up_vectors(error),

@@ -4,7 +4,7 @@ use std::{ffi::c_void, ptr::NonNull, slice, sync::Arc};
 
 use llama_cpp_sys_2 as sys;
 
-use super::{Model, Token};
+use super::{DIRECTIONS, Model, Token};
 
 /// How keys and values are stored.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,6 +39,17 @@ pub(crate) enum DecodeError {
     Aborted,
     /// There was no room although all was planned, or the library failed.
     Failed(i32),
+}
+
+/// Some tokens of a picture.
+pub(crate) struct PicturePart<'a> {
+    /// The vectors of its tokens, one after the other.
+    pub vectors: &'a [f32],
+    /// A position for each, or one in each of [`DIRECTIONS`].
+    pub positions: &'a [i32],
+    pub sequence: u16,
+    /// Whether each of them sees all others.
+    pub is_whole: bool,
 }
 
 /// A native context with its batch and threads.
@@ -155,13 +166,59 @@ impl Context {
         if self.batch.n_tokens == 0 {
             return Ok(());
         }
+        self.decode_batch(self.batch, stop)
+    }
+
+    /// Computes tokens of a picture, none of which is asked for. The batch stays as it is.
+    pub(crate) fn decode_picture(
+        &mut self,
+        part: PicturePart<'_>,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(), DecodeError> {
+        let PicturePart { vectors, positions, sequence, is_whole } = part;
+        assert!(sequence < self.settings.sequences);
+        let width = self.model.n_embd_inp().max(1);
+        let count = vectors.len() / width;
+        let fits = count <= self.settings.step_tokens as usize && count * width == vectors.len();
+        let is_placed = positions.len() == count || positions.len() == count * DIRECTIONS;
+        assert!(count > 0 && fits && is_placed, "a vector and its positions for each token");
+        let mut sequence = i32::from(sequence);
+        let mut sequences = vec![&raw mut sequence; count];
+        let (mut one_each, mut not_asked) = (vec![1_i32; count], vec![0_i8; count]);
+        let batch = sys::llama_batch {
+            n_tokens: i32::try_from(count).expect("a step has 512 tokens"),
+            token: std::ptr::null_mut(),
+            // The library reads these and changes none.
+            embd: vectors.as_ptr().cast_mut(),
+            pos: positions.as_ptr().cast_mut(),
+            n_seq_id: one_each.as_mut_ptr(),
+            seq_id: sequences.as_mut_ptr(),
+            logits: not_asked.as_mut_ptr(),
+        };
+        if !is_whole {
+            return self.decode_batch(batch, stop);
+        }
+        // SAFETY: sets a flag, and sets it back.
+        unsafe { sys::llama_set_causal_attn(self.raw.as_ptr(), false) };
+        let result = self.decode_batch(batch, stop);
+        // SAFETY: as above.
+        unsafe { sys::llama_set_causal_attn(self.raw.as_ptr(), true) };
+        result
+    }
+
+    /// The arrays of the batch must have as many elements as it says, of things that exist.
+    fn decode_batch(
+        &mut self,
+        batch: sys::llama_batch,
+        stop: &dyn Fn() -> bool,
+    ) -> Result<(), DecodeError> {
         let mut stop: &dyn Fn() -> bool = stop;
         // SAFETY: the callback's data is a local that outlives the call, and the callback is taken
-        // out before it ends. The batch holds `n_tokens` tokens of the vocabulary.
+        // out before it ends. The batch holds `n_tokens` tokens of the vocabulary or their vectors.
         let code = unsafe {
             let raw = self.raw.as_ptr();
             sys::llama_set_abort_callback(raw, Some(ask), (&raw mut stop).cast::<c_void>());
-            let code = sys::llama_decode(raw, self.batch);
+            let code = sys::llama_decode(raw, batch);
             sys::llama_synchronize(raw);
             sys::llama_set_abort_callback(raw, None, std::ptr::null_mut());
             code

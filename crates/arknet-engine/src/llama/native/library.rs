@@ -16,6 +16,7 @@ pub(crate) fn start() {
         // needs nothing and may be repeated by others.
         unsafe {
             sys::llama_log_set(Some(log), std::ptr::null_mut());
+            sys::mtmd_log_set(Some(log), std::ptr::null_mut());
             sys::llama_backend_init();
         }
     });

@@ -225,6 +225,12 @@ impl Model {
         usize::try_from(unsafe { sys::llama_model_n_embd_out(self.raw()) }).unwrap_or(0)
     }
 
+    /// Numbers in one vector that takes a token's place.
+    pub(crate) fn n_embd_inp(&self) -> usize {
+        // SAFETY: as above.
+        usize::try_from(unsafe { sys::llama_model_n_embd_inp(self.raw()) }).unwrap_or(0)
+    }
+
     /// Numbers of a classification, of which a ranking model has one.
     pub(crate) fn n_cls_out(&self) -> usize {
         // SAFETY: as above.

@@ -1,0 +1,54 @@
+//! Pictures through the official clients, for a model of the node itself and one of another peer.
+
+use std::{fs, path::Path};
+
+use crate::{
+    clients::Suite,
+    gguf::{Projector, projector},
+    network::{
+        ANYONE, ASKING_ANYONE, Node, TINY, flags, json_of, run, text, wait_for_model, wait_for_peer,
+    },
+};
+
+const MODEL: &str = "looking/tiny";
+
+/// Adds the shipped model twice, once with a projector of random numbers.
+fn add(home: &Path) {
+    fs::create_dir_all(home).unwrap();
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../arknet-engine/assets/arknet-tiny.gguf");
+    json_of(home, &["model", "add", model, "--name", TINY]);
+    let file = home.join("mmproj.gguf");
+    projector(&file, Projector::OwnSize);
+    let file = file.to_str().unwrap();
+    // A model is no projector, and nothing is added with one.
+    let refused = run(home, &["model", "add", model, "--name", MODEL, "--projector", model]);
+    assert!(text(&refused.stderr).contains("no projector"), "{}", text(&refused.stderr));
+    assert_eq!(json_of(home, &["model", "list"]).as_array().unwrap().len(), 1);
+    let refused = run(home, &["model", "add", file, "--name", MODEL]);
+    assert!(text(&refused.stderr).contains("--projector"), "{}", text(&refused.stderr));
+    let added = json_of(home, &["model", "add", model, "--name", MODEL, "--projector", file]);
+    assert_eq!(json_of(home, &["model", "verify", MODEL])[0]["projector"], added["projector"]);
+}
+
+#[test]
+fn pictures_for_a_model_at_home_and_one_of_another_peer() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = directory.path().join("compute");
+    add(&home);
+    fs::write(home.join("arknet.toml"), ANYONE).unwrap();
+    let compute = Node::start(&home, &flags("validator,compute,gateway", None));
+    let asking = directory.path().join("gateway");
+    fs::create_dir_all(&asking).unwrap();
+    fs::write(asking.join("arknet.toml"), ASKING_ANYONE).unwrap();
+    let gateway = Node::start(&asking, &flags("gateway", Some(compute.address())));
+    wait_for_model(compute.gateway(), MODEL);
+    wait_for_peer(gateway.gateway(), MODEL, compute.peer());
+    for node in [&compute, &gateway] {
+        Suite::new(node.gateway()).with_pictures(MODEL);
+    }
+    json_of(&home, &["model", "remove", MODEL]);
+    let blobs = fs::read_dir(home.join("models/blobs")).unwrap().flatten();
+    let names: Vec<_> = blobs.map(|blob| blob.file_name()).collect();
+    let files = names.iter().filter(|name| name.to_string_lossy().ends_with(".gguf")).count();
+    assert_eq!(files, 1, "the projector went with its model: {names:?}");
+}
