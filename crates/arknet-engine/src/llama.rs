@@ -9,6 +9,7 @@ mod engine;
 mod error;
 #[cfg(test)]
 mod exact_tests;
+mod guess;
 mod native;
 mod options;
 mod outbox;
@@ -43,6 +44,7 @@ pub use stats::EngineStats;
 
 use crate::gguf::GgufInfo;
 use engine::{Engine, Running, Shared};
+use guess::DRAFT_TOKENS_DEFAULT;
 use native::{Model, Projector};
 use picture::{Names, Picture};
 use prepare::{Ask, Preparation};
@@ -82,6 +84,7 @@ impl LlamaProvider {
             purpose: file.purpose,
             is_read_whole: file.is_read_whole,
             profile: options.profile,
+            draft_tokens_max: options.draft_tokens_max.unwrap_or(DRAFT_TOKENS_DEFAULT),
         };
         let model = Model::load(path, options.gpu_layers).ok_or_else(|| LoadError::Refused {
             path: path.clone(),

@@ -239,6 +239,10 @@ pub struct Compute {
     /// of its caches, up to 512 MiB, when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix_cache_bytes_max: Option<u64>,
+    /// Tokens that an answer guesses at once from what was said before, at most: text that repeats
+    /// something comes sooner, and is what it would be. 0 guesses nothing; 8 when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draft_tokens_max: Option<u16>,
     /// How long a model that nobody uses stays in memory, in milliseconds (0 to 31 days); until its
     /// memory is needed for another when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -399,6 +403,7 @@ impl Default for Compute {
             memory_bytes_max: None,
             memory_reserved_bytes: None,
             prefix_cache_bytes_max: None,
+            draft_tokens_max: None,
             keep_alive_ms: None,
             reserve_memory_mb: 0,
             pinned: vec![],

@@ -122,6 +122,7 @@ impl Engines {
         options.slots = self.compute.slots;
         options.threads = self.compute.threads.map(usize::from);
         options.prefix_cache_bytes_max = self.compute.prefix_cache_bytes_max;
+        options.draft_tokens_max = self.compute.draft_tokens_max;
         let is_exact = self.compute.exact.contains(&entry.name);
         options.profile = if is_exact { Profile::Exact } else { self.compute.profile.into() };
         // That profile takes no pictures.
@@ -244,6 +245,8 @@ impl Engines {
                 prompt_tokens: engine.prompt_tokens_total,
                 cached_tokens: engine.cached_tokens_total,
                 generated_tokens: engine.completion_tokens_total,
+                draft_tokens: engine.draft_tokens_total,
+                draft_tokens_accepted: engine.draft_tokens_accepted_total,
             };
             (model.name, gauges)
         });

@@ -110,6 +110,8 @@ pub(crate) struct EngineGauges {
     pub(crate) prompt_tokens: u64,
     pub(crate) cached_tokens: u64,
     pub(crate) generated_tokens: u64,
+    pub(crate) draft_tokens: u64,
+    pub(crate) draft_tokens_accepted: u64,
 }
 
 /// The node as a whole, at the moment of a scrape.
@@ -156,6 +158,8 @@ struct Inner {
     engine_prompt_tokens: Family<ModelLabels, Gauge>,
     engine_cached_tokens: Family<ModelLabels, Gauge>,
     engine_generated_tokens: Family<ModelLabels, Gauge>,
+    engine_draft_tokens: Family<ModelLabels, Gauge>,
+    engine_draft_tokens_accepted: Family<ModelLabels, Gauge>,
     peers_connected: Gauge,
     offers: Gauge,
     remote_requests: Gauge,
@@ -193,6 +197,8 @@ impl Metrics {
             engine_prompt_tokens: Family::default(),
             engine_cached_tokens: Family::default(),
             engine_generated_tokens: Family::default(),
+            engine_draft_tokens: Family::default(),
+            engine_draft_tokens_accepted: Family::default(),
             peers_connected: Gauge::default(),
             offers: Gauge::default(),
             remote_requests: Gauge::default(),
@@ -383,6 +389,16 @@ impl Inner {
             "Tokens generated since a model's process began",
             self.engine_generated_tokens.clone(),
         );
+        r.register(
+            "engine_draft_tokens",
+            "Tokens guessed from what was said before, and computed with others",
+            self.engine_draft_tokens.clone(),
+        );
+        r.register(
+            "engine_draft_tokens_accepted",
+            "Of these, guessed rightly",
+            self.engine_draft_tokens_accepted.clone(),
+        );
     }
 
     fn register_node(&mut self) {
@@ -425,6 +441,8 @@ impl Inner {
             &self.engine_prompt_tokens,
             &self.engine_cached_tokens,
             &self.engine_generated_tokens,
+            &self.engine_draft_tokens,
+            &self.engine_draft_tokens_accepted,
         ];
         // A model that is gone must not go on with its last numbers.
         for family in families {
@@ -447,6 +465,8 @@ impl Inner {
                 set(&self.engine_prompt_tokens, engine.prompt_tokens);
                 set(&self.engine_cached_tokens, engine.cached_tokens);
                 set(&self.engine_generated_tokens, engine.generated_tokens);
+                set(&self.engine_draft_tokens, engine.draft_tokens);
+                set(&self.engine_draft_tokens_accepted, engine.draft_tokens_accepted);
             }
         }
         self.peers_connected.set(gauge(now.peers_connected as u64));

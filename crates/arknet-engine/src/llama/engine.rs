@@ -17,6 +17,7 @@ use arknet_types::{Profile, Refusal, RefusalCode, Usage};
 
 use super::{
     cache::{Aside, View, is_worth_waiting},
+    guess::Costs,
     native::{CacheType, Context, Model, Projector, Settings, Token},
     outbox::Outbox,
     picture::Picture,
@@ -55,6 +56,8 @@ pub(crate) struct Running {
     pub purpose: Purpose,
     pub is_read_whole: bool,
     pub profile: Profile,
+    /// Tokens that an answer guesses at once, at most.
+    pub draft_tokens_max: u16,
 }
 
 /// What looks at pictures, and where it is asked to.
@@ -80,6 +83,7 @@ pub(crate) struct Engine {
     shared: Arc<Shared>,
     running: Running,
     can_be_cut: bool,
+    costs: Costs,
     /// Counts admissions, to know what was used last.
     clock: u64,
     /// Steps for which sequences were not neighbours.
@@ -183,6 +187,7 @@ impl Engine {
             shared,
             running,
             can_be_cut,
+            costs: Costs::new(),
             clock: 0,
             gap_steps: 0,
             turn: 0,

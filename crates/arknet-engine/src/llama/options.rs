@@ -47,6 +47,9 @@ pub struct LlamaOptions {
     pub prefix_cache_bytes_max: Option<u64>,
     /// How the numbers are computed. [`Profile::Exact`] is slower, and serves requests for both.
     pub profile: Profile,
+    /// Tokens that an answer guesses at once from what was said before, at most; answers stay what
+    /// they are, and those that repeat something come sooner. 0 guesses nothing, none takes 8.
+    pub draft_tokens_max: Option<u16>,
     /// Layers on the graphics card, in builds that can use one. None puts all there.
     pub gpu_layers: Option<u32>,
 }
@@ -66,6 +69,7 @@ impl LlamaOptions {
             memory_bytes_max: None,
             prefix_cache_bytes_max: None,
             profile: Profile::Default,
+            draft_tokens_max: None,
             gpu_layers: None,
         }
     }

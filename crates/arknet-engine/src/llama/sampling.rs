@@ -45,6 +45,8 @@ pub(crate) struct Draw {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Drawn {
     pub token: Token,
+    /// Whether the answer must end after it.
+    pub must_stop: bool,
     pub likelihood: Option<Likelihood>,
 }
 
@@ -108,7 +110,7 @@ impl Draw {
         };
         let likelihood = before.map(|(raw, _)| raw.of(index));
         let token = Token::try_from(index).map_err(|_| ConstraintError::Stuck)?;
-        Ok(Drawn { token, likelihood })
+        Ok(Drawn { token, must_stop: false, likelihood })
     }
 
     /// Goes on by a token that was drawn and does not end the answer. Whether the answer must end

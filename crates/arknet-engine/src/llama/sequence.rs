@@ -9,6 +9,7 @@ use arknet_types::{
 };
 
 use super::{
+    guess::Guesser,
     native::{Model, Token},
     outbox::Outbox,
     picture::{Picture, Placed, position},
@@ -44,6 +45,9 @@ pub(crate) struct Sequence {
     cached: usize,
     /// The last token generated, which the next step begins with.
     last: Option<Token>,
+    /// What may follow that, and is computed with it.
+    drafts: Vec<Token>,
+    guesser: Guesser,
     /// Tokens it brings to this step.
     share: usize,
     generated: u32,
@@ -79,6 +83,8 @@ impl Sequence {
             read: cached,
             cached,
             last: None,
+            drafts: Vec::new(),
+            guesser: Guesser::new(),
             share: 0,
             generated: 0,
             reasoning: 0,
@@ -158,13 +164,29 @@ impl Sequence {
         self.read = read;
     }
 
-    /// Takes part in the next step with `share` tokens of its input or, when that is read, with its
-    /// last token. Gives the tokens, and whether the last of them is drawn from.
+    /// Guesses what may follow the last token, as far as that is worth it: `most` of how many tokens
+    /// are, given how often guesses are right. Gives how many it guessed.
+    pub(crate) fn guess(&mut self, held: &[Token], most: impl Fn(f64) -> usize) -> usize {
+        let left = self.job.tokens_max.saturating_sub(self.generated).saturating_sub(1);
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        let count = most(self.guesser.rate()).min(left);
+        self.drafts = match self.last {
+            Some(last) => self.guesser.guess(held, last, count),
+            None => Vec::new(),
+        };
+        self.drafts.len()
+    }
+
+    /// Takes part in the next step with its last token and what may follow it. All of them are drawn
+    /// from.
+    pub(crate) fn begin_token(&mut self) -> impl Iterator<Item = Token> {
+        self.share = usize::from(self.last.is_some()) + self.drafts.len();
+        self.last.into_iter().chain(self.drafts.iter().copied())
+    }
+
+    /// Takes part in the next step with `share` tokens of its input. Gives them, and whether the last
+    /// of them is drawn from.
     pub(crate) fn begin_step(&mut self, share: usize) -> (&[Token], bool) {
-        if self.last.is_some() {
-            self.share = 1;
-            return (self.last.as_slice(), true);
-        }
         self.share = match self.next() {
             Next::Text(left) => share.min(left),
             Next::Picture | Next::Token => 0,
@@ -204,8 +226,53 @@ impl Sequence {
         }
     }
 
-    pub(crate) fn draw(&mut self) -> &mut Draw {
-        &mut self.job.draw
+    /// Draws from the rows of a step, which are those of its last token and of what was guessed, for
+    /// as long as the guesses are right.
+    pub(crate) fn draw(
+        &mut self,
+        rows: &mut [&mut [f32]],
+        model: &Model,
+    ) -> Vec<Result<Drawn, ConstraintError>> {
+        let mut all = Vec::with_capacity(rows.len());
+        for (n, row) in rows.iter_mut().enumerate() {
+            let drawn = self.draw_one(row, model);
+            let goes_on = drawn
+                .as_ref()
+                .is_ok_and(|drawn| self.drafts.get(n) == Some(&drawn.token) && !drawn.must_stop);
+            all.push(drawn);
+            if !goes_on {
+                break;
+            }
+        }
+        all
+    }
+
+    fn draw_one(&mut self, row: &mut [f32], model: &Model) -> Result<Drawn, ConstraintError> {
+        let mut drawn = self.job.draw.next(row)?;
+        if !model.is_eog(drawn.token) {
+            drawn.must_stop = self.job.draw.accept(drawn.token)?;
+        }
+        Ok(drawn)
+    }
+
+    /// So many tokens were drawn in a step: what was guessed rightly is remembered now. Gives how many
+    /// of the guesses were wrong or not needed.
+    pub(crate) fn settle(
+        &mut self,
+        drawn: &[Result<Drawn, ConstraintError>],
+        held: &mut Vec<Token>,
+    ) -> usize {
+        let drafts = std::mem::take(&mut self.drafts);
+        let tokens: Vec<Token> = drawn.iter().flatten().map(|drawn| drawn.token).collect();
+        self.guesser.hear(&tokens, drafts.len());
+        let right = tokens.len().saturating_sub(1).min(drafts.len());
+        held.extend(&drafts[..right]);
+        drafts.len() - right
+    }
+
+    /// Tokens of the answer so far.
+    pub(crate) fn generated(&self) -> u32 {
+        self.generated
     }
 
     /// Whether drawing takes long enough to be worth another thread.
@@ -219,17 +286,13 @@ impl Sequence {
         drawn: Result<Drawn, ConstraintError>,
         model: &Model,
     ) -> Option<End> {
-        let Drawn { token, likelihood } = match drawn {
+        let Drawn { token, must_stop, likelihood } = match drawn {
             Ok(drawn) => drawn,
             Err(error) => return Some(End::Refused(stuck(&error))),
         };
         if model.is_eog(token) {
             return Some(End::Done(FinishReason::Stop));
         }
-        let must_stop = match self.job.draw.accept(token) {
-            Ok(must_stop) => must_stop,
-            Err(error) => return Some(End::Refused(stuck(&error))),
-        };
         self.generated += 1;
         self.unsaid += 1;
         self.likelihoods.extend(likelihood.map(|likelihood| logprob(token, likelihood, model)));

@@ -25,6 +25,10 @@ pub struct EngineStats {
     pub cached_tokens_total: u64,
     /// Tokens generated.
     pub completion_tokens_total: u64,
+    /// Tokens that were guessed, and computed before they were known.
+    pub draft_tokens_total: u64,
+    /// Of those, guessed rightly.
+    pub draft_tokens_accepted_total: u64,
     /// Microseconds spent computing steps.
     pub compute_us_total: u64,
 }
@@ -41,6 +45,8 @@ pub(crate) struct Counters {
     pub prompt_tokens: AtomicU64,
     pub cached_tokens: AtomicU64,
     pub completion_tokens: AtomicU64,
+    pub draft_tokens: AtomicU64,
+    pub draft_tokens_accepted: AtomicU64,
     pub compute_us: AtomicU64,
 }
 
@@ -65,6 +71,8 @@ impl Counters {
             prompt_tokens_total: get(&self.prompt_tokens),
             cached_tokens_total: get(&self.cached_tokens),
             completion_tokens_total: get(&self.completion_tokens),
+            draft_tokens_total: get(&self.draft_tokens),
+            draft_tokens_accepted_total: get(&self.draft_tokens_accepted),
             compute_us_total: get(&self.compute_us),
         }
     }

@@ -7,6 +7,7 @@ mod encoder;
 mod exact;
 mod forms;
 mod gguf;
+mod guesses;
 mod limits;
 mod loading;
 mod model;

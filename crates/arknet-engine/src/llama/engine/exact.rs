@@ -72,9 +72,9 @@ impl Engine {
 
     /// Notes what follows from what a slot holds.
     #[cfg(test)]
-    pub(super) fn note(&mut self, rows: &[(usize, usize)]) {
+    pub(super) fn note(&mut self, rows: &[(usize, std::ops::Range<usize>)]) {
         use std::hash::{DefaultHasher, Hash, Hasher};
-        let numbers: Vec<usize> = rows.iter().map(|(_, row)| *row).collect();
+        let numbers: Vec<usize> = rows.iter().map(|(_, rows)| rows.start).collect();
         let logits = self.context.logits(&numbers).unwrap();
         let mut seen = self.shared.seen.lock().unwrap();
         for ((slot, _), logits) in rows.iter().zip(logits) {

@@ -1,6 +1,7 @@
 //! One step: what goes in, and what comes of it.
 
 use std::{
+    ops::Range,
     sync::{Arc, atomic::Ordering},
     thread,
     time::Instant,
@@ -11,6 +12,7 @@ use arknet_types::{Refusal, RefusalCode};
 
 use super::{
     super::{
+        guess::worthwhile,
         native::{DecodeError, PicturePart},
         picture::{self, before_picture},
         sampling::Drawn,
@@ -48,8 +50,8 @@ impl Engine {
         true
     }
 
-    /// Puts the step together. Gives the slots that get a token, with the row it is drawn from.
-    fn fill_answers(&mut self) -> Vec<(usize, usize)> {
+    /// Puts the step together. Gives the slots that get a token, with the rows it is drawn from.
+    fn fill_answers(&mut self) -> Vec<(usize, Range<usize>)> {
         self.context.clear_batch();
         let mut inputs_left = Vec::new();
         let mut outputs = 0;
@@ -65,7 +67,8 @@ impl Engine {
                 Next::Picture => {}
             }
         }
-        let mut shares = share(&inputs_left, outputs).into_iter();
+        let guessed = self.guess(outputs, inputs_left.len());
+        let mut shares = share(&inputs_left, outputs + guessed).into_iter();
         let mut rows = Vec::new();
         // In the order of their numbers, as the native code wants it.
         for (at, slot) in self.slots.iter_mut().enumerate() {
@@ -74,25 +77,52 @@ impl Engine {
                 continue;
             };
             let first = sequence.position(held);
-            let share = match sequence.next() {
-                Next::Token => 1,
-                Next::Text(_) => shares.next().unwrap_or(0),
-                Next::Picture => continue,
-            };
-            let (tokens, is_drawn_from) = sequence.begin_step(share);
-            let Some((last, others)) = tokens.split_last() else {
-                continue;
-            };
-            for (token, position) in others.iter().zip(first..) {
-                self.context.push(*token, position, number(at), false);
+            let row = self.context.batch_tokens();
+            match sequence.next() {
+                Next::Token => {
+                    for (token, position) in sequence.begin_token().zip(first..) {
+                        self.context.push(token, position, number(at), true);
+                    }
+                    rows.push((at, row..self.context.batch_tokens()));
+                }
+                Next::Text(_) => {
+                    let (tokens, is_drawn_from) = sequence.begin_step(shares.next().unwrap_or(0));
+                    let last = tokens.len().saturating_sub(1);
+                    for (n, (token, position)) in tokens.iter().zip(first..).enumerate() {
+                        self.context.push(*token, position, number(at), is_drawn_from && n == last);
+                    }
+                    if is_drawn_from {
+                        rows.push((at, row + last..row + last + 1));
+                    }
+                }
+                Next::Picture => {}
             }
-            if is_drawn_from {
-                rows.push((at, self.context.batch_tokens()));
-            }
-            let position = first + i32::try_from(others.len()).expect("a step has 512 tokens");
-            self.context.push(*last, position, number(at), is_drawn_from);
         }
         rows
+    }
+
+    /// Has answers guess what follows, as far as it is worth it and rows are left. Gives how many
+    /// tokens they guessed.
+    fn guess(&mut self, outputs: usize, inputs: usize) -> usize {
+        let most = usize::from(self.running.draft_tokens_max);
+        // What was guessed wrongly must be forgotten again.
+        if outputs == 0 || most == 0 || !self.can_be_cut {
+            return 0;
+        }
+        let rows = self.running.plan.rows as usize;
+        let most = most.min(rows.saturating_sub(outputs + inputs) / outputs);
+        let step_tokens = self.costs.step_tokens();
+        let mut guessed = 0;
+        for slot in &mut self.slots {
+            let Some(Occupant::Answer(sequence)) = &mut slot.occupant else {
+                continue;
+            };
+            if sequence.has_room() && sequence.next() == Next::Token {
+                let worth = |rate| worthwhile(rate, outputs, step_tokens, most);
+                guessed += sequence.guess(&slot.held, worth);
+            }
+        }
+        guessed
     }
 
     /// Computes a step. Stops early when the engine is to end, or when most of the step is for
@@ -117,6 +147,7 @@ impl Engine {
             is_closing.load(Ordering::Relaxed)
                 || (total >= STOP_TOKENS_MIN && cancelled() * 2 >= total)
         };
+        let is_tokens = matches!(work, Work::Batch) && total <= self.running.plan.rows as usize;
         let result = match work {
             Work::Batch => self.context.decode(&stop),
             Work::Picture(part, _) => self.context.decode_picture(part, &stop),
@@ -125,10 +156,13 @@ impl Engine {
         Counters::add(&counters.steps, 1);
         let us = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
         Counters::add(&counters.compute_us, us);
+        if is_tokens && result.is_ok() {
+            self.costs.hear(total, us);
+        }
         result
     }
 
-    fn finish_answers(&mut self, rows: &[(usize, usize)]) {
+    fn finish_answers(&mut self, rows: &[(usize, Range<usize>)]) {
         for slot in &mut self.slots {
             if let Some(Occupant::Answer(sequence)) = &mut slot.occupant {
                 sequence.finish_step(&mut slot.held);
@@ -136,27 +170,52 @@ impl Engine {
         }
         #[cfg(test)]
         self.note(rows);
-        let drawn = self.draw(rows);
-        for ((slot, _), drawn) in rows.iter().zip(drawn) {
-            Counters::add(&self.shared.counters.completion_tokens, 1);
+        let all = self.draw(rows);
+        for ((slot, _), drawn) in rows.iter().zip(all) {
+            let slot = *slot;
+            self.settle(slot, &drawn);
             let model = self.context.model();
-            let sequence = self.slots[*slot].answer().expect("it has a row");
-            let Some(end) = sequence.advance(drawn, model) else {
+            let sequence = self.slots[slot].answer().expect("it has rows");
+            let before = sequence.generated();
+            let end = drawn.into_iter().find_map(|drawn| sequence.advance(drawn, model));
+            let generated = u64::from(sequence.generated() - before);
+            Counters::add(&self.shared.counters.completion_tokens, generated);
+            let Some(end) = end else {
                 sequence.outbox().flush();
                 continue;
             };
-            if let Some(Occupant::Answer(sequence)) = self.slots[*slot].occupant.take() {
+            if let Some(Occupant::Answer(sequence)) = self.slots[slot].occupant.take() {
                 let (outbox, usage) = sequence.end(end);
                 self.end(outbox, usage);
             }
         }
     }
 
+    /// Remembers what was guessed rightly, and forgets the rest.
+    fn settle(&mut self, slot: usize, drawn: &[Result<Drawn, ConstraintError>]) {
+        let place = &mut self.slots[slot];
+        let Some(Occupant::Answer(sequence)) = &mut place.occupant else {
+            return;
+        };
+        let counters = &self.shared.counters;
+        let before = place.held.len();
+        let wrong = sequence.settle(drawn, &mut place.held);
+        let held = place.held.len();
+        Counters::add(&counters.draft_tokens, (held - before + wrong) as u64);
+        Counters::add(&counters.draft_tokens_accepted, (held - before) as u64);
+        if wrong > 0 {
+            let position = picture::position(sequence.pictures(), held);
+            let is_cut = self.cut(slot, held, position);
+            debug_assert!(is_cut, "only where sequences can be cut is anything guessed");
+        }
+    }
+
     /// Draws from all rows, on several threads where that takes long enough to be felt.
-    fn draw(&mut self, rows: &[(usize, usize)]) -> Vec<Result<Drawn, ConstraintError>> {
-        let numbers: Vec<usize> = rows.iter().map(|(_, row)| *row).collect();
+    fn draw(&mut self, rows: &[(usize, Range<usize>)]) -> Vec<Vec<Result<Drawn, ConstraintError>>> {
+        let numbers: Vec<usize> = rows.iter().flat_map(|(_, rows)| rows.clone()).collect();
+        let model = Arc::clone(self.context.model());
         let Some(logits) = self.context.logits(&numbers) else {
-            return rows.iter().map(|_| Err(ConstraintError::Stuck)).collect();
+            return rows.iter().map(|_| vec![Err(ConstraintError::Stuck)]).collect();
         };
         let mut sequences: Vec<&mut Sequence> = Vec::with_capacity(rows.len());
         let mut wanted = rows.iter().map(|(slot, _)| *slot).peekable();
@@ -165,20 +224,24 @@ impl Engine {
                 sequences.extend(slot.answer());
             }
         }
-        let mut work: Vec<_> = sequences.into_iter().zip(logits).collect();
+        let mut logits = logits.into_iter();
+        let of_each = rows.iter().map(|(_, rows)| logits.by_ref().take(rows.len()).collect());
+        let mut work: Vec<(&mut Sequence, Vec<&mut [f32]>)> =
+            sequences.into_iter().zip(of_each).collect();
         let costly = work.iter().filter(|(sequence, _)| sequence.is_costly()).count();
         let threads = usize::from(self.running.plan.threads).min(costly);
         if threads < 2 {
-            return work.iter_mut().map(|(sequence, row)| sequence.draw().next(row)).collect();
+            return work.iter_mut().map(|(sequence, rows)| sequence.draw(rows, &model)).collect();
         }
         let each = work.len().div_ceil(threads);
+        let model = &*model;
         thread::scope(|scope| {
             let parts: Vec<_> = work
                 .chunks_mut(each)
                 .map(|part| {
-                    scope.spawn(|| {
-                        let draw = |(sequence, row): &mut (&mut Sequence, &mut [f32])| {
-                            sequence.draw().next(row)
+                    scope.spawn(move || {
+                        let draw = |(sequence, rows): &mut (&mut Sequence, Vec<&mut [f32]>)| {
+                            sequence.draw(rows, model)
                         };
                         part.iter_mut().map(draw).collect::<Vec<_>>()
                     })
