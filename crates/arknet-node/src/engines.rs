@@ -14,6 +14,7 @@ use arknet_provider::{
     fleet::{self, Fleet, FleetError, FleetModel, FleetOptions},
 };
 use arknet_types::{ModelName, Profile, Refusal, RefusalCode, decode, encode};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     ModelStore, ModelsError,
@@ -56,6 +57,18 @@ pub enum EngineError {
     /// The models cannot be read.
     #[error(transparent)]
     Models(#[from] ModelsError),
+}
+
+/// What became of a model that was added while the node runs.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Taken {
+    /// It is served as it was when the node first saw it.
+    Before,
+    /// `compute.models` names others.
+    NotConfigured,
+    /// It is served from now on.
+    Now,
 }
 
 /// The models of this machine.
@@ -152,6 +165,19 @@ impl Engines {
         let memory_bytes = survey.memory_bytes;
         tracing::info!(model = %entry.name, slots, context_tokens, memory_bytes, "model planned");
         Ok(())
+    }
+
+    /// Takes a model on that was added to the store, if it is one of those to serve.
+    pub(crate) fn take_added(&self, name: &ModelName) -> Result<Taken, EngineError> {
+        let entry = self.store.get(name)?;
+        if !self.compute.models.is_empty() && !self.compute.models.contains(name) {
+            return Ok(Taken::NotConfigured);
+        }
+        if self.has(name) {
+            return Ok(Taken::Before);
+        }
+        self.add(&entry)?;
+        Ok(Taken::Now)
     }
 
     pub(crate) fn source(&self) -> Source {

@@ -47,7 +47,7 @@ pub use config::{Config, ConfigError, Overrides, RegistryDatabase, RegistrySecti
 pub use data::{DataDir, DataError, RunningNode};
 pub use discovery::Discovery;
 pub use download::{Download, DownloadError};
-pub use engines::{ENGINE_ARGUMENT, EngineError, run_engine};
+pub use engines::{ENGINE_ARGUMENT, EngineError, Taken, run_engine};
 pub use keys::{KeyFile, KeyRecord, KeysError, NewKey};
 pub use ledger::LedgerError;
 pub use metrics::metrics_page;

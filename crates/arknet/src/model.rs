@@ -5,7 +5,7 @@ use std::{
 };
 
 use anyhow::bail;
-use arknet_node::{DataDir, Download, ModelEntry, ModelStore, Status};
+use arknet_node::{DataDir, Download, ModelEntry, ModelStore, Status, Taken};
 use arknet_types::{ModelDigest, ModelName};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -45,7 +45,8 @@ pub(crate) fn run(home: Home<'_>, command: ModelCommand, out: &Out) -> anyhow::R
             }
             let with = if entry.projector.is_some() { ", takes pictures" } else { "" };
             let (size, digest) = (bytes(entry.bytes), entry.digest);
-            let text = format!("added {} ({size}, {digest}{with})", entry.name);
+            let served = serve(data, &entry.name, out);
+            let text = format!("added {} ({size}, {digest}{with}){served}", entry.name);
             out.result(&entry, &text)
         }
         ModelCommand::Deregister(order) => crate::ledger::deregister(home, *order, out),
@@ -57,6 +58,22 @@ pub(crate) fn run(home: Home<'_>, command: ModelCommand, out: &Out) -> anyhow::R
             out.result(&entry, &format!("removed {name}"))
         }
         ModelCommand::Verify { name } => verify(data, &store, name, out),
+    }
+}
+
+/// Has the running node serve what was added, where there is one. Says what became of that.
+fn serve(data: &DataDir, name: &ModelName, out: &Out) -> &'static str {
+    let Ok(node) = NodeApi::of(data) else {
+        return "";
+    };
+    match node.post::<Taken>("/models/serve", &serde_json::json!({ "name": name })) {
+        Ok(Taken::Now) => "; the running node serves it",
+        Ok(Taken::Before) => "; the running node serves it as it was, until it is started again",
+        Ok(Taken::NotConfigured) => "; the running node serves only what compute.models names",
+        Err(error) => {
+            out.note(&format!("the running node does not serve {name}: {error:#}"));
+            ""
+        }
     }
 }
 

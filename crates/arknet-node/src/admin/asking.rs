@@ -49,7 +49,7 @@ struct PullOrder {
     from: Option<String>,
 }
 
-/// What `POST /models/accepted` takes.
+/// What `POST /models/accepted` and `POST /models/serve` take.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Called {
@@ -61,6 +61,7 @@ pub(super) fn routes() -> Router<Arc<Admin>> {
         .route("/peers/explain", get(explain))
         .route("/models/accepted", post(accepted))
         .route("/models/pull", post(pull))
+        .route("/models/serve", post(serve))
 }
 
 impl Admin {
@@ -117,6 +118,24 @@ async fn pull(State(admin): State<Arc<Admin>>, body: Body) -> Result<Response, A
     let lines = puller.pull(model, from).map(|step| Ok::<_, Infallible>(line(&step)));
     let kind = [(header::CONTENT_TYPE, "application/x-ndjson")];
     Ok((kind, Body::from_stream(lines)).into_response())
+}
+
+/// Serves a model that was added to the models of this machine since the node started.
+async fn serve(
+    State(admin): State<Arc<Admin>>,
+    body: Body,
+) -> Result<Json<serde_json::Value>, ApiError> {
+    let Called { name } = read(body).await?;
+    let engines = admin.scrape.engines.clone().ok_or_else(|| {
+        let words = "this node runs no models: it does not play the compute role";
+        ApiError::new(StatusCode::CONFLICT, "no_compute", words)
+    })?;
+    let take = tokio::task::spawn_blocking(move || engines.take_added(&name));
+    let taken = take.await.map_err(|error| error.to_string());
+    let taken = taken.and_then(|taken| taken.map_err(|error| error.to_string()));
+    taken
+        .map(|taken| Json(json!(taken)))
+        .map_err(|words| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "not_served", words))
 }
 
 /// The digests of the files that the ledger has accepted under a name.

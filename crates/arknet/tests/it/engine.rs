@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use crate::network::{Node, PATIENCE, TINY, ask, flags, json_of, question};
+use crate::network::{Node, PATIENCE, TINY, ask, flags, json_of, question, run, text};
 
 /// A node alone, with the shipped model under two names.
 fn alone(home: &Path) -> Node {
@@ -71,6 +71,28 @@ fn a_model_that_is_killed_costs_its_batch_and_comes_back() {
     while running.event().is_some_and(|event| event != "[DONE]" && event["error"].is_null()) {}
     assert!(is_answered(&node, TINY) && is_answered(&node, "other/tiny"), "by itself");
     assert!(children(node.id()).iter().all(|process| !both.contains(process)));
+}
+
+#[test]
+fn a_model_that_is_added_to_a_running_node_is_served() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = directory.path();
+    let node = alone(home);
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../arknet-engine/assets/arknet-tiny.gguf");
+    assert!(!is_answered(&node, "later/tiny"));
+    let add = |name: &str| {
+        let output = run(home, &["model", "add", model, "--name", name]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    assert!(add("later/tiny").contains("the running node serves it\n"));
+    assert!(is_answered(&node, "later/tiny"));
+    assert!(add("later/tiny").contains("as it was"));
+    drop(node);
+    fs::write(home.join("arknet.toml"), "[compute]\nmodels = [\"later/tiny\"]\n").unwrap();
+    let node = Node::start(home, &flags("compute,gateway", None));
+    assert!(add("last/tiny").contains("only what compute.models names"));
+    assert!(is_answered(&node, "later/tiny") && !is_answered(&node, "last/tiny"));
 }
 
 #[test]

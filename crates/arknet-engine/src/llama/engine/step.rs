@@ -30,8 +30,8 @@ const STOP_TOKENS_MIN: usize = 16;
 
 /// What a step computes.
 enum Work<'a> {
-    /// What was put into the batch.
-    Batch,
+    /// What was put into the batch, of which so many are answers' own tokens.
+    Batch(usize),
     /// So many tokens of a picture.
     Picture(PicturePart<'a>, usize),
 }
@@ -43,7 +43,8 @@ impl Engine {
         if self.context.batch_tokens() == 0 {
             return false;
         }
-        match self.compute(Work::Batch) {
+        let answers: usize = rows.iter().map(|(_, rows)| rows.len()).sum();
+        match self.compute(Work::Batch(answers)) {
             Ok(()) => self.finish_answers(&rows),
             Err(error) => self.give_up_answers(error),
         }
@@ -131,7 +132,7 @@ impl Engine {
         let begin = Instant::now();
         let slots = &self.slots;
         let total = match &work {
-            Work::Batch => self.context.batch_tokens(),
+            Work::Batch(_) => self.context.batch_tokens(),
             Work::Picture(_, tokens) => *tokens,
         };
         let is_closing = &self.shared.is_closing;
@@ -147,16 +148,17 @@ impl Engine {
             is_closing.load(Ordering::Relaxed)
                 || (total >= STOP_TOKENS_MIN && cancelled() * 2 >= total)
         };
-        let is_tokens = matches!(work, Work::Batch) && total <= self.running.plan.rows as usize;
+        // Tokens of inputs cost less: nothing is drawn from most of them.
+        let is_answers = matches!(work, Work::Batch(answers) if answers == total);
         let result = match work {
-            Work::Batch => self.context.decode(&stop),
+            Work::Batch(_) => self.context.decode(&stop),
             Work::Picture(part, _) => self.context.decode_picture(part, &stop),
         };
         let counters = &self.shared.counters;
         Counters::add(&counters.steps, 1);
         let us = u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX);
         Counters::add(&counters.compute_us, us);
-        if is_tokens && result.is_ok() {
+        if is_answers && result.is_ok() {
             self.costs.hear(total, us);
         }
         result
@@ -385,7 +387,7 @@ impl Engine {
             }
         }
         self.context.set_vectors(true);
-        let result = self.compute(Work::Batch);
+        let result = self.compute(Work::Batch(0));
         match result {
             Ok(()) => self.finish_vectors(&shares),
             Err(error) => self.give_up_vectors(error),
