@@ -111,7 +111,7 @@ impl Facts {
                 Profile::Default => info.kv_bytes_per_token(),
                 Profile::Exact => info.kv_bytes_per_token_q8(),
             },
-            weights_bytes: info.tensor_bytes + of_projector(|info| info.tensor_bytes),
+            weights_bytes: info.tensor_bytes.saturating_add(of_projector(|info| info.tensor_bytes)),
             picture_bytes: of_projector(|info| {
                 info.picture_numbers.saturating_mul(4).saturating_add(FILES_BYTES_MAX)
             }),
@@ -362,6 +362,23 @@ mod tests {
         let plan = plan(facts, Wishes::default()).unwrap();
         assert_eq!((plan.context_tokens, plan.step_tokens), (2048, 2048));
         assert!(plan.memory_bytes > 2048 * 151_936 * 8 + (640 << 20));
+    }
+
+    /// Tensors that lie over each other have more bytes together than there are numbers for.
+    #[test]
+    fn a_projector_that_lies_fits_nowhere() {
+        let bytes = crate::embedded_model().bytes;
+        let info = GgufInfo::parse(bytes, bytes.len() as u64).unwrap();
+        let most = u64::MAX;
+        let lies = ProjectorInfo {
+            tensor_bytes: most,
+            file_bytes: 1,
+            token_length: most,
+            picture_numbers: most,
+        };
+        let facts = Facts::of(&info, Some(&lies), Profile::Default, 20 * GIB);
+        let shortage = plan(facts, Wishes::default()).unwrap_err();
+        assert_eq!((shortage.needed_bytes, shortage.available_bytes), (most, 20 * GIB));
     }
 
     #[test]
