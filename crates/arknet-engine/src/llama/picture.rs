@@ -19,6 +19,9 @@ use super::native::{Chunk, Pixels, Projector, Token};
 const PIXELS_MAX: u64 = 1 << 25;
 /// Pixels of one side, at most.
 const SIDE_PIXELS_MAX: u32 = 1 << 14;
+/// Pictures of one request, at most. Each takes memory before it is known whether all of them fit the
+/// context, the smallest too: models make those larger.
+const PICTURES_MAX: usize = 64;
 /// Pixels of a picture as the model is given it, at most; larger ones are made smaller. No model here
 /// tells more apart, and a request may hold many.
 const SHOWN_PIXELS_MAX: u64 = 1 << 22;
@@ -37,6 +40,8 @@ pub(crate) enum PictureError {
     #[error("the model cannot take it")]
     Refused,
     #[error("all pictures together are larger than {SHOWN_PIXELS_TOTAL_MAX} pixels")]
+    TooLargeTogether,
+    #[error("{PICTURES_MAX} are taken in one request at most")]
     TooMany,
     #[error(
         "it has {width} x {height} pixels; {PIXELS_MAX} in all and {SIDE_PIXELS_MAX} on a side are \
@@ -45,26 +50,29 @@ pub(crate) enum PictureError {
     TooLarge { width: u32, height: u32 },
 }
 
-/// What to do with a picture.
+/// What is wanted of a picture's file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Purpose {
-    /// Look at it.
-    Look,
-    /// Know its size.
-    Measure,
+pub(crate) enum Wanted {
+    /// Its colours.
+    Pixels,
+    /// Its size alone.
+    Size,
 }
 
 /// Reads the files of a request. On failure tells of which, counted from 0.
 pub(crate) fn all_pixels<'a>(
     images: impl Iterator<Item = &'a Image>,
-    purpose: Purpose,
+    wanted: Wanted,
 ) -> Result<Vec<Pixels>, (usize, PictureError)> {
     let mut total = 0;
     let one = |(n, image)| {
-        let pixels = pixels(image, purpose).map_err(|error| (n, error))?;
+        if n >= PICTURES_MAX {
+            return Err((n, PictureError::TooMany));
+        }
+        let pixels = pixels(image, wanted).map_err(|error| (n, error))?;
         total += pixels.count();
         if total > SHOWN_PIXELS_TOTAL_MAX {
-            return Err((n, PictureError::TooMany));
+            return Err((n, PictureError::TooLargeTogether));
         }
         Ok(pixels)
     };
@@ -72,7 +80,7 @@ pub(crate) fn all_pixels<'a>(
 }
 
 /// Reads a file. Whatever it holds, this ends within the limits above.
-fn pixels(image: &Image, purpose: Purpose) -> Result<Pixels, PictureError> {
+fn pixels(image: &Image, wanted: Wanted) -> Result<Pixels, PictureError> {
     let format = match image.format {
         ImageFormat::Png => image::ImageFormat::Png,
         ImageFormat::Jpeg => image::ImageFormat::Jpeg,
@@ -93,7 +101,7 @@ fn pixels(image: &Image, purpose: Purpose) -> Result<Pixels, PictureError> {
     }
     // Cameras write how they were held, and turn nothing.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    if purpose == Purpose::Measure {
+    if wanted == Wanted::Size {
         let (width, height) = upright(width, height, orientation);
         let (width, height) = shown(width, height).unwrap_or((width, height));
         return Pixels::sized(width, height).ok_or(PictureError::Refused);
@@ -310,7 +318,7 @@ mod tests {
     fn what_is_too_large_is_refused_before_it_is_read() {
         let side = SIDE_PIXELS_MAX;
         let sized = |width, height| {
-            pixels(&png(&DynamicImage::new_luma8(width, height)), Purpose::Measure).is_ok()
+            pixels(&png(&DynamicImage::new_luma8(width, height)), Wanted::Size).is_ok()
         };
         assert_eq!(shown(2048, 2048), None);
         let (width, height) = shown(8192, 4096).unwrap();
@@ -324,7 +332,7 @@ mod tests {
             image.bytes[20..24].copy_from_slice(&rows.to_be_bytes());
             let crc = crc32(&image.bytes[12..29]);
             image.bytes[29..33].copy_from_slice(&crc.to_be_bytes());
-            pixels(&image, Purpose::Measure)
+            pixels(&image, Wanted::Size)
         };
         assert!(with_rows(rows).is_ok());
         let refused = with_rows(rows + 1).err().unwrap();
@@ -343,23 +351,27 @@ mod tests {
     #[test]
     fn a_large_picture_is_made_smaller_and_many_are_refused() {
         let image = png(&DynamicImage::new_luma8(4096, 2048));
-        let shown = pixels(&image, Purpose::Look).unwrap().count();
+        let shown = pixels(&image, Wanted::Pixels).unwrap().count();
         assert!((4_100_000..=SHOWN_PIXELS_MAX).contains(&shown), "{shown}");
-        assert_eq!(pixels(&image, Purpose::Measure).unwrap().count(), shown);
+        assert_eq!(pixels(&image, Wanted::Size).unwrap().count(), shown);
         let image = png(&DynamicImage::new_luma8(2048, 2048));
-        let measure = |n| all_pixels(vec![&image; n].into_iter(), Purpose::Measure);
+        let measure = |n| all_pixels(vec![&image; n].into_iter(), Wanted::Size);
         assert_eq!(measure(8).unwrap().len(), 8);
-        assert!(matches!(measure(9), Err((8, PictureError::TooMany))));
+        assert!(matches!(measure(9), Err((8, PictureError::TooLargeTogether))));
+        let image = png(&DynamicImage::new_luma8(1, 1));
+        let measure = |n| all_pixels(vec![&image; n].into_iter(), Wanted::Size);
+        assert_eq!(measure(PICTURES_MAX).unwrap().len(), PICTURES_MAX);
+        assert!(matches!(measure(PICTURES_MAX + 1), Err((PICTURES_MAX, PictureError::TooMany))));
     }
 
     #[test]
     fn garbage_is_refused() {
         for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::Gif, ImageFormat::Webp] {
             let image = Image { format, bytes: vec![7; 100] };
-            assert!(matches!(pixels(&image, Purpose::Look), Err(PictureError::Damaged)));
+            assert!(matches!(pixels(&image, Wanted::Pixels), Err(PictureError::Damaged)));
         }
         let mut cut = png(&DynamicImage::new_rgb8(64, 64));
         cut.bytes.truncate(60);
-        assert!(matches!(pixels(&cut, Purpose::Look), Err(PictureError::Damaged)));
+        assert!(matches!(pixels(&cut, Wanted::Pixels), Err(PictureError::Damaged)));
     }
 }

@@ -134,7 +134,7 @@ impl Preparation {
         match &request.input {
             Input::Chat(chat) => {
                 let prompt = self.prompt(chat)?;
-                let read = self.read(chat, &prompt, picture::Purpose::Look)?;
+                let read = self.read(chat, &prompt, picture::Wanted::Pixels)?;
                 let constraint = self.chat_constraint(&request.format, chat, &prompt)?;
                 let seed = request.sampling.seed.unwrap_or_else(any_seed);
                 let parser = AnswerParser::new(&prompt.syntax, chat, seed);
@@ -173,7 +173,7 @@ impl Preparation {
             }
             Input::Detokenize(tokens) => self.put_together(tokens, outbox),
             Input::Count(chat) => {
-                let read = self.read(chat, &self.prompt(chat)?, picture::Purpose::Measure)?;
+                let read = self.read(chat, &self.prompt(chat)?, picture::Wanted::Size)?;
                 Ok(tell_count(read.tokens.len(), outbox))
             }
             // Whoever keeps the files answers this.
@@ -260,12 +260,7 @@ impl Preparation {
     }
 
     /// Makes tokens of a conversation as its template writes it.
-    fn read(
-        &self,
-        chat: &Chat,
-        prompt: &Prompt,
-        purpose: picture::Purpose,
-    ) -> Result<Read, Refusal> {
+    fn read(&self, chat: &Chat, prompt: &Prompt, wanted: picture::Wanted) -> Result<Read, Refusal> {
         self.check_length(prompt.text.len())?;
         let parts = self.controls.parts(&prompt.text);
         if !chat.has_images() {
@@ -277,7 +272,7 @@ impl Preparation {
             let words = format!("the template of {} has no place for a picture there", self.name);
             return Err(Refusal::new(RefusalCode::InvalidRequest, words));
         }
-        let pixels = picture::all_pixels(images.iter().copied(), purpose)
+        let pixels = picture::all_pixels(images.iter().copied(), wanted)
             .map_err(|(n, error)| unreadable(n, &error.to_string()))?;
         let mut next = pixels.iter();
         let inputs = parts.iter().filter_map(|part| match part {
@@ -518,7 +513,7 @@ mod tests {
         let message = |content: &&str| Message::new(Role::User, *content);
         let chat = Chat::new(contents.iter().map(message).collect());
         let prompt = preparation.prompt(&chat).unwrap();
-        let tokens = preparation.read(&chat, &prompt, picture::Purpose::Look).unwrap().tokens;
+        let tokens = preparation.read(&chat, &prompt, picture::Wanted::Pixels).unwrap().tokens;
         let model = &preparation.model;
         let text: Vec<u8> = tokens.iter().flat_map(|t| model.piece(*t, true)).collect();
         let controls = tokens.into_iter().filter(|token| model.is_control(*token));

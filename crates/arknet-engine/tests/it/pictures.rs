@@ -232,8 +232,11 @@ async fn what_is_no_picture_is_refused_by_its_number() {
     assert_eq!(refusal.code, RefusalCode::InvalidRequest);
     assert!(refusal.detail.starts_with("picture 2 cannot be read"), "{refusal}");
     let many = picture(64, 64, 8);
-    let refusal = ask(&provider, about(&vec![&many; 200], "?")).await.unwrap_err();
+    let refusal =
+        ask(&provider, about(&vec![&many; 64], "?".repeat(400).as_str())).await.unwrap_err();
     assert_eq!(refusal.code, RefusalCode::ContextOverflow, "{refusal}");
+    let refusal = ask(&provider, about(&vec![&many; 65], "?")).await.unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::InvalidRequest, "{refusal}");
 }
 
 #[test]
