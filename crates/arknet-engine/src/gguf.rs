@@ -164,6 +164,13 @@ pub enum Pooling {
     Last,
 }
 
+/// A file, and how many bytes it has.
+fn open(path: &Path) -> io::Result<(BufReader<File>, u64)> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    Ok((BufReader::with_capacity(1 << 16, file), length))
+}
+
 /// What every file begins with.
 struct Head {
     metadata: Metadata,
@@ -195,9 +202,8 @@ impl Head {
 impl GgufInfo {
     /// Reads a file.
     pub fn read(path: &Path) -> Result<Self, GgufError> {
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
-        Self::parse(BufReader::with_capacity(1 << 16, file), length)
+        let (file, length) = open(path)?;
+        Self::parse(file, length)
     }
 
     /// Reads a file of `length` bytes, as far as its description goes. What `source` holds beyond

@@ -101,7 +101,7 @@ impl LlamaProvider {
             .as_ref()
             .map(|projector| engine::Eyes { projector: Arc::clone(projector), pictures });
         let engine =
-            spawn_engine(&options, running, &model, Work { jobs, eyes }, &shared, &models)?;
+            spawn_engine(&options, running, &model, Queues { jobs, eyes }, &shared, &models)?;
         let (asks, ask_receiver) =
             queue::sync_channel(usize::from(plan.slots) + CANCELLED_ASKS_MAX);
         let mut provider = Self {
@@ -313,8 +313,8 @@ fn spawn_looking(
         .map_err(LoadError::Thread)
 }
 
-/// What an engine is given to do.
-struct Work {
+/// Where an engine's work comes from, and where its pictures go.
+struct Queues {
     jobs: queue::Receiver<engine::Job>,
     eyes: Option<engine::Eyes>,
 }
@@ -324,7 +324,7 @@ fn spawn_engine(
     options: &LlamaOptions,
     running: Running,
     model: &Arc<Model>,
-    Work { jobs, eyes }: Work,
+    Queues { jobs, eyes }: Queues,
     shared: &Arc<Shared>,
     models: &Arc<watch::Sender<Arc<[ModelInfo]>>>,
 ) -> Result<JoinHandle<()>, LoadError> {

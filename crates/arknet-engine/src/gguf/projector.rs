@@ -1,10 +1,6 @@
-use std::{
-    fs::File,
-    io::{BufReader, Read},
-    path::Path,
-};
+use std::{io::Read, path::Path};
 
-use super::{GgufError, Head, metadata::Metadata};
+use super::{GgufError, Head, metadata::Metadata, open};
 
 /// What every projector says it is.
 pub(super) const ARCHITECTURE: &str = "clip";
@@ -28,9 +24,8 @@ pub struct ProjectorInfo {
 impl ProjectorInfo {
     /// Reads a file.
     pub fn read(path: &Path) -> Result<Self, GgufError> {
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
-        Self::parse(BufReader::with_capacity(1 << 16, file), length)
+        let (file, length) = open(path)?;
+        Self::parse(file, length)
     }
 
     /// Reads a file of `length` bytes, as far as its description goes.

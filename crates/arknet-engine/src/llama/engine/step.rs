@@ -296,9 +296,8 @@ impl Engine {
         };
         self.turn = (slot + 1) % count;
         self.slots.iter_mut().filter_map(Slot::answer).for_each(Sequence::leave_step);
-        let is_output = |slot: &mut Slot| slot.answer().is_some_and(|s| s.next() == Next::Token);
-        let outputs =
-            self.slots.iter_mut().filter_map(|slot| is_output(slot).then_some(())).count();
+        let answers = self.slots.iter_mut().filter_map(Slot::answer);
+        let outputs = answers.filter(|sequence| sequence.next() == Next::Token).count();
         let held = self.slots[slot].held.len();
         let Some(sequence) = self.slots[slot].answer() else {
             return false;
