@@ -86,6 +86,7 @@ impl LlamaProvider {
             profile: options.profile,
             draft_tokens_max: options.draft_tokens_max.unwrap_or(DRAFT_TOKENS_DEFAULT),
         };
+        start(&options)?;
         let model = Model::load(path, options.gpu_layers).ok_or_else(|| LoadError::Refused {
             path: path.clone(),
             architecture: file.architecture.clone(),
@@ -270,6 +271,14 @@ enum Start {
     Ready,
     NoMemory,
     NotExact,
+}
+
+/// Starts the library with the kernels that the options ask for.
+fn start(options: &LlamaOptions) -> Result<(), LoadError> {
+    if native::start(options.kernels()) == options.kernels() {
+        return Ok(());
+    }
+    Err(LoadError::Kernels { path: options.path.clone() })
 }
 
 /// Loads what looks at pictures, where the model has it.

@@ -243,6 +243,12 @@ pub struct Compute {
     /// something comes sooner, and is what it would be. 0 guesses nothing; 8 when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draft_tokens_max: Option<u16>,
+    /// Compute with what every processor of the last ten years knows, as others may have: slower on
+    /// newer ones, with the bits of any of them in the exact profile.
+    pub portable_kernels: bool,
+    /// Layers on the graphics card, in builds for one; all when not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gpu_layers: Option<u32>,
     /// How long a model that nobody uses stays in memory, in milliseconds (0 to 31 days); until its
     /// memory is needed for another when not given.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -404,6 +410,8 @@ impl Default for Compute {
             memory_reserved_bytes: None,
             prefix_cache_bytes_max: None,
             draft_tokens_max: None,
+            portable_kernels: false,
+            gpu_layers: None,
             keep_alive_ms: None,
             reserve_memory_mb: 0,
             pinned: vec![],

@@ -136,6 +136,8 @@ impl Engines {
         options.threads = self.compute.threads.map(usize::from);
         options.prefix_cache_bytes_max = self.compute.prefix_cache_bytes_max;
         options.draft_tokens_max = self.compute.draft_tokens_max;
+        options.portable_kernels = self.compute.portable_kernels;
+        options.gpu_layers = self.compute.gpu_layers;
         let is_exact = self.compute.exact.contains(&entry.name);
         options.profile = if is_exact { Profile::Exact } else { self.compute.profile.into() };
         // That profile takes no pictures.

@@ -27,6 +27,12 @@ pub enum LoadError {
         /// What is wrong with it.
         cause: GgufError,
     },
+    /// Another model of this process chose other kernels before.
+    #[error("{path}: this process computes with other kernels already; load the model in its own")]
+    Kernels {
+        /// The model file.
+        path: PathBuf,
+    },
     /// Not even one request fits.
     #[error(
         "{path}: needs {needed_mib} MiB of memory and {available_mib} MiB are available; \

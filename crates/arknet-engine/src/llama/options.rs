@@ -6,6 +6,7 @@ use std::{
 };
 
 use arknet_chat::ChatTemplate;
+use arknet_kernels::Kernels;
 use arknet_provider::{ModelDetails, ModelInfo};
 use arknet_types::{Capabilities, ModelDigest, ModelName, Profile};
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -50,6 +51,9 @@ pub struct LlamaOptions {
     /// Tokens that an answer guesses at once from what was said before, at most; answers stay what
     /// they are, and those that repeat something come sooner. 0 guesses nothing, none takes 8.
     pub draft_tokens_max: Option<u16>,
+    /// Computes as every processor of the last ten years can: slower on newer ones, with the bits of
+    /// any of them.
+    pub portable_kernels: bool,
     /// Layers on the graphics card, in builds that can use one. None puts all there.
     pub gpu_layers: Option<u32>,
 }
@@ -70,8 +74,13 @@ impl LlamaOptions {
             prefix_cache_bytes_max: None,
             profile: Profile::Default,
             draft_tokens_max: None,
+            portable_kernels: false,
             gpu_layers: None,
         }
+    }
+
+    pub(super) fn kernels(&self) -> Kernels {
+        if self.portable_kernels { Kernels::Portable } else { Kernels::best() }
     }
 }
 
@@ -145,7 +154,7 @@ pub fn survey_with(options: &LlamaOptions, available_bytes: u64) -> Result<Surve
             capabilities: capabilities(&file, projector.is_some(), options.profile),
             context_tokens: plan.context_tokens,
             slots: plan.slots,
-            details: details(file),
+            details: details(file, options.kernels()),
         },
         plan,
     })
@@ -208,14 +217,14 @@ fn chat_capabilities(template: Option<&str>) -> Capabilities {
     }
 }
 
-fn details(file: GgufInfo) -> ModelDetails {
+fn details(file: GgufInfo, kernels: Kernels) -> ModelDetails {
     ModelDetails {
         parameters: Some(file.parameters),
         quantization: file.quantization.map(str::to_owned),
         file_bytes: Some(file.file_bytes),
         embedding_dimensions: Some(file.embedding_length).filter(|n| *n > 0),
         template: file.chat_template,
-        build_class: Some(native::build_class()),
+        build_class: Some(native::build_class(kernels)),
         architecture: Some(file.architecture),
     }
 }

@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use crate::network::{Node, PATIENCE, TINY, ask, flags, json_of, question, run, text};
+use crate::network::{Node, PATIENCE, TINY, ask, flags, get, json_of, question, run, text};
 
 /// A node alone, with the shipped model under two names.
 fn alone(home: &Path) -> Node {
@@ -95,6 +95,30 @@ fn a_model_that_is_added_to_a_running_node_is_served() {
     assert!(is_answered(&node, "later/tiny") && !is_answered(&node, "last/tiny"));
 }
 
+/// What a node says decides the bits of its answers, after it has given one.
+fn build_class(compute: &str) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("arknet.toml"), format!("[compute]\n{compute}")).unwrap();
+    let node = Node::start(directory.path(), &flags("compute,gateway", None));
+    assert!(is_answered(&node, TINY));
+    let models = get(node.gateway(), "/v1/models");
+    models["data"][0]["arknet"]["build_class"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_node_computes_as_well_as_its_processor_can_or_like_any_other() {
+    let portable = build_class("portable_kernels = true\n");
+    assert!(!portable.contains("q8_0"), "{portable}");
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    {
+        use std::arch::is_x86_feature_detected as knows;
+        let best = build_class("");
+        let is_new = knows!("avx512vnni") && knows!("avx512bw") && knows!("avx512vl");
+        assert_eq!(best.contains("avx512+vnni"), is_new, "{best}");
+        assert_eq!(best == portable, !is_new, "{best} and {portable}");
+    }
+}
+
 #[test]
 fn no_model_outlives_its_node() {
     let directory = tempfile::tempdir().unwrap();
@@ -113,7 +137,7 @@ fn memory_for_one_model_serves_two_in_turn() {
     let home = directory.path();
     let node = alone(home);
     assert!(is_answered(&node, TINY));
-    let stats = crate::network::get(node.gateway(), "/api/ps");
+    let stats = get(node.gateway(), "/api/ps");
     let bytes = stats["models"][0]["size"].as_u64().unwrap();
     drop(node);
     let config = format!(
@@ -124,7 +148,7 @@ fn memory_for_one_model_serves_two_in_turn() {
     let node = Node::start(home, &flags("compute,gateway", None));
     for model in [TINY, "other/tiny", TINY] {
         assert!(is_answered(&node, model), "{model}");
-        let loaded = crate::network::get(node.gateway(), "/api/ps");
+        let loaded = get(node.gateway(), "/api/ps");
         let names: Vec<_> =
             loaded["models"].as_array().unwrap().iter().map(|m| m["name"].clone()).collect();
         assert!(names.iter().any(|name| name.as_str().unwrap().starts_with(model)), "{names:?}");

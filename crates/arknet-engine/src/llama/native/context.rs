@@ -2,6 +2,7 @@
 
 use std::{ffi::c_void, ptr::NonNull, slice, sync::Arc};
 
+use arknet_kernels::ThreadPool;
 use llama_cpp_sys_2 as sys;
 
 use super::{DIRECTIONS, Model, Token};
@@ -56,7 +57,7 @@ pub(crate) struct PicturePart<'a> {
 pub(crate) struct Context {
     raw: NonNull<sys::llama_context>,
     memory: Option<NonNull<sys::llama_memory_i>>,
-    pool: Option<NonNull<sys::ggml_threadpool>>,
+    pool: Option<ThreadPool>,
     batch: sys::llama_batch,
     settings: Settings,
     model: Arc<Model>,
@@ -126,10 +127,10 @@ impl Context {
             let mut params = sys::ggml_threadpool_params_default(threads);
             // Threads sleep between steps: what runs then (sampling, sending) needs the processors.
             params.poll = 0;
-            self.pool = NonNull::new(sys::ggml_threadpool_new(&raw mut params));
-            if let Some(pool) = self.pool {
+            self.pool = ThreadPool::new(params);
+            if let Some(pool) = &self.pool {
                 let none = std::ptr::null_mut();
-                sys::llama_attach_threadpool(self.raw.as_ptr(), pool.as_ptr(), none);
+                sys::llama_attach_threadpool(self.raw.as_ptr(), pool.raw(), none);
             }
         }
     }
@@ -338,13 +339,10 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
-        // SAFETY: made by the library, freed once, the threads after what uses them.
+        // SAFETY: made by the library, freed once, and before the threads, which are a field.
         unsafe {
             sys::llama_batch_free(self.batch);
             sys::llama_free(self.raw.as_ptr());
-            if let Some(pool) = self.pool {
-                sys::ggml_threadpool_free(pool.as_ptr());
-            }
         }
     }
 }

@@ -1,14 +1,16 @@
 //! The one-time start of the library, where its log goes, and what it was built for.
 
 use std::{
-    ffi::{CStr, c_char, c_int, c_void},
+    ffi::{CStr, c_char, c_void},
     sync::Once,
 };
 
+use arknet_kernels::Kernels;
 use llama_cpp_sys_2 as sys;
 
-/// Starts the library, once in a process. It is never stopped: other models may use it.
-pub(crate) fn start() {
+/// Starts the library, once in a process, and gives the kernels it computes with: those of the first
+/// call. It is never stopped: other models may use it.
+pub(crate) fn start(kernels: Kernels) -> Kernels {
     static START: Once = Once::new();
     START.call_once(|| {
         // SAFETY: the callback is a function that lives as long as the process, reads the text
@@ -20,6 +22,7 @@ pub(crate) fn start() {
             sys::llama_backend_init();
         }
     });
+    kernels.start()
 }
 
 /// Passes a line on. What the library calls information is about shapes and buffers, so it is
@@ -43,9 +46,9 @@ unsafe extern "C" fn log(level: sys::ggml_log_level, text: *const c_char, _: *mu
     }
 }
 
-/// Names what decides the bits of every result: the library's version, the instruction set it was
-/// compiled for, and how it was compiled. Computed from constants, without starting anything.
-pub(crate) fn build_class() -> String {
+/// Names what decides the bits of every result: the library's version, the kernels that compute it,
+/// and how it was compiled. Computed without starting anything.
+pub(crate) fn build_class(kernels: Kernels) -> String {
     // SAFETY: gives a constant text that ends in zero.
     let version = unsafe { CStr::from_ptr(sys::llama_version()) }.to_string_lossy();
     let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
@@ -61,36 +64,8 @@ pub(crate) fn build_class() -> String {
     format!(
         "llama.cpp-{version}/{}-{}{device}/{profile}",
         std::env::consts::ARCH,
-        instruction_set()
+        kernels.instruction_set()
     )
-}
-
-/// What the kernels were compiled for, each level with all that changes results.
-fn instruction_set() -> String {
-    type Asks = unsafe extern "C" fn() -> c_int;
-    let asked: [(Asks, &str); 14] = [
-        (sys::ggml_cpu_has_avx512, "avx512"),
-        (sys::ggml_cpu_has_avx512_vbmi, "vbmi"),
-        (sys::ggml_cpu_has_avx512_vnni, "vnni"),
-        (sys::ggml_cpu_has_avx512_bf16, "bf16"),
-        (sys::ggml_cpu_has_amx_int8, "amx"),
-        (sys::ggml_cpu_has_avx_vnni, "avxvnni"),
-        (sys::ggml_cpu_has_avx2, "avx2"),
-        (sys::ggml_cpu_has_fma, "fma"),
-        (sys::ggml_cpu_has_f16c, "f16c"),
-        (sys::ggml_cpu_has_neon, "neon"),
-        (sys::ggml_cpu_has_dotprod, "dotprod"),
-        (sys::ggml_cpu_has_matmul_int8, "i8mm"),
-        (sys::ggml_cpu_has_sve, "sve"),
-        (sys::ggml_cpu_has_riscv_v, "rvv"),
-    ];
-    let names: Vec<&str> = asked
-        .into_iter()
-        // SAFETY: these take nothing and give a constant.
-        .filter(|(has, _)| unsafe { has() } != 0)
-        .map(|(_, name)| name)
-        .collect();
-    if names.is_empty() { "baseline".into() } else { names.join("+") }
 }
 
 #[cfg(test)]
@@ -99,10 +74,12 @@ mod tests {
 
     #[test]
     fn a_build_has_a_name_that_stays() {
-        let class = build_class();
-        assert_eq!(class, build_class());
-        assert!(class.starts_with("llama.cpp-"), "{class}");
-        assert_eq!(class.split('/').count(), 3, "{class}");
-        assert!(class.is_ascii() && class.len() < 128, "{class}");
+        for kernels in [Kernels::Portable, Kernels::best()] {
+            let class = build_class(kernels);
+            assert_eq!(class, build_class(kernels));
+            assert!(class.starts_with("llama.cpp-"), "{class}");
+            assert_eq!(class.split('/').count(), 3, "{class}");
+            assert!(class.is_ascii() && class.len() < 128, "{class}");
+        }
     }
 }

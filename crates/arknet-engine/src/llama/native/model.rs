@@ -6,6 +6,7 @@ use std::{
     ptr::NonNull,
 };
 
+use arknet_kernels::Kernels;
 use llama_cpp_sys_2 as sys;
 
 /// A token's number in the vocabulary of its model.
@@ -30,7 +31,7 @@ impl Model {
     /// Loads a file that was checked before. `gpu_layers` of it go to the graphics card, all when
     /// none. None when the library refuses; its reasons are in the log.
     pub(crate) fn load(path: &Path, gpu_layers: Option<u32>) -> Option<Self> {
-        super::start();
+        super::start(Kernels::best());
         Self::load_with(path, |params| {
             params.n_gpu_layers = gpu_layers.map_or(-1, |n| i32::try_from(n).unwrap_or(i32::MAX));
         })
@@ -39,7 +40,7 @@ impl Model {
     /// Loads the vocabulary alone.
     #[cfg(test)]
     pub(crate) fn load_vocabulary(path: &Path) -> Option<Self> {
-        super::start();
+        super::start(Kernels::best());
         Self::load_with(path, |params| params.vocab_only = true)
     }
 
