@@ -189,6 +189,18 @@ impl Part<'_> {
         Lanes::new(whole.rows, first_row + panel * LANES, last_row, depth, deep, ahead)
     }
 
+    /// What takes the place of a panel's rows when all columns are done with them.
+    fn ahead(&self, panel: usize) -> Ahead {
+        let rows = self.whole.rows;
+        let depth = self.depth + self.deep;
+        if depth < self.whole.blocks {
+            let deep = (self.whole.blocks - depth).min(DEPTH);
+            return Ahead::new(rows.at(self.first_row + panel * LANES, depth), rows, deep);
+        }
+        let next = Blocks { first: self.whole.next, ..rows };
+        Ahead::new(next.at(panel * LANES, 0), rows, self.whole.blocks.min(DEPTH))
+    }
+
     /// Columns from one on.
     fn columns(&self, first: usize) -> Blocks {
         let columns = self.whole.columns;
@@ -250,13 +262,14 @@ impl Part<'_> {
             unsafe { columns.fill(self.columns(first), count, self.deep) };
             for (i, panel) in panels.iter().enumerate() {
                 let tile = self.tile(i, first);
+                let ahead = if first == 0 { Some(self.ahead(i)) } else { None };
                 macro_rules! of_columns {
                     ($($n:literal)*) => {
                         // SAFETY: as promised; the mask leaves out the rows that are not there.
                         unsafe {
                             match count {
-                                $($n => tile.multiply::<$n>(panel, columns),)*
-                                _ => tile.multiply::<COLUMNS>(panel, columns),
+                                $($n => tile.multiply::<$n>(panel, columns, ahead),)*
+                                _ => tile.multiply::<COLUMNS>(panel, columns, ahead),
                             }
                         }
                     };
@@ -267,15 +280,46 @@ impl Part<'_> {
     }
 }
 
+/// Rows that are needed soon, asked for one after the other while others are computed. The processor
+/// does not foresee sixteen rows side by side, and would wait for each.
+struct Ahead {
+    /// Where the next blocks to ask for are, and where those of the row end.
+    at: *const u8,
+    end: *const u8,
+    row_bytes: usize,
+    deep_bytes: usize,
+}
+
+impl Ahead {
+    /// From this block on.
+    fn new(at: *const u8, rows: Blocks, deep: usize) -> Self {
+        let deep_bytes = deep * BLOCK_BYTES;
+        let row_bytes = rows.stride * BLOCK_BYTES;
+        Self { at, end: at.wrapping_add(deep_bytes), row_bytes, deep_bytes }
+    }
+
+    /// Asks for one share of as many as a row has blocks.
+    #[target_feature(enable = "avx512f")]
+    fn fetch(&mut self) {
+        const SHARE: usize = LANES * BLOCK_BYTES;
+        for line in (0..SHARE).step_by(LINE_BYTES) {
+            _mm_prefetch::<_MM_HINT_T1>(self.at.wrapping_add(line).cast());
+        }
+        self.at = self.at.wrapping_add(SHARE);
+        if self.at >= self.end {
+            self.end = self.end.wrapping_add(self.row_bytes);
+            self.at = self.end.wrapping_sub(self.deep_bytes);
+        }
+    }
+}
+
 /// Sixteen rows that are read side by side. Where there are fewer, the last one stands for those that
 /// are missing.
 struct Lanes {
     rows: [*const u8; LANES],
     deep: usize,
-    /// Where the next blocks to ask for are, in a row of those that come after these.
-    ahead: *const u8,
-    ahead_end: *const u8,
-    row_bytes: usize,
+    /// What comes after these.
+    ahead: Ahead,
 }
 
 impl Lanes {
@@ -291,24 +335,7 @@ impl Lanes {
         Self {
             rows: std::array::from_fn(|lane| rows.at((first_row + lane).min(last_row), depth)),
             deep,
-            ahead,
-            ahead_end: ahead.wrapping_add(deep * BLOCK_BYTES),
-            row_bytes: rows.stride * BLOCK_BYTES,
-        }
-    }
-
-    /// Asks for a block's share of the rows that come next, one row after the other. The processor does
-    /// not foresee sixteen rows side by side, and would wait for each.
-    #[target_feature(enable = "avx512f")]
-    fn fetch_ahead(&mut self) {
-        const SHARE: usize = LANES * BLOCK_BYTES;
-        for line in (0..SHARE).step_by(LINE_BYTES) {
-            _mm_prefetch::<_MM_HINT_T1>(self.ahead.wrapping_add(line).cast());
-        }
-        self.ahead = self.ahead.wrapping_add(SHARE);
-        if self.ahead >= self.ahead_end {
-            self.ahead_end = self.ahead_end.wrapping_add(self.row_bytes);
-            self.ahead = self.ahead_end.wrapping_sub(self.deep * BLOCK_BYTES);
+            ahead: Ahead::new(ahead, rows, deep),
         }
     }
 
@@ -399,7 +426,7 @@ impl Panel {
     unsafe fn fill(&mut self, mut lanes: Lanes) {
         let offset = _mm512_set1_epi8(-128);
         for block in 0..lanes.deep {
-            lanes.fetch_ahead();
+            lanes.ahead.fetch();
             // SAFETY: as promised; what is written are sixteen lanes each, aligned.
             unsafe {
                 let mut sums = _mm512_setzero_si512();
@@ -522,10 +549,18 @@ impl Tile {
     ///
     /// As [`Self::load`].
     #[target_feature(enable = "avx2,fma,avx512f,avx512vnni")]
-    unsafe fn multiply<const N: usize>(&self, panel: &Panel, columns: &Columns) {
+    unsafe fn multiply<const N: usize>(
+        &self,
+        panel: &Panel,
+        columns: &Columns,
+        mut ahead: Option<Ahead>,
+    ) {
         // SAFETY: as promised.
         let mut sums = unsafe { self.load::<N>() };
         for block in 0..self.deep.min(DEPTH) {
+            if let Some(ahead) = &mut ahead {
+                ahead.fetch();
+            }
             // SAFETY: aligned, sixteen lanes each.
             let load = |from: *const u8| unsafe { _mm512_load_si512(from.cast()) };
             let rows: [__m512i; 8] =
@@ -562,7 +597,7 @@ impl Tile {
         // SAFETY: as promised.
         let mut sums = unsafe { self.load::<N>() };
         for block in 0..self.deep.min(DEPTH) {
-            lanes.fetch_ahead();
+            lanes.ahead.fetch();
             // SAFETY: as promised.
             let (rows, scales) = unsafe { (lanes.turned(block), lanes.scales(block)) };
             let mut dots: [__m512i; N] =
