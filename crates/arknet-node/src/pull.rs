@@ -101,7 +101,11 @@ impl Puller {
             let gone = reports.clone();
             let last = tokio::select! {
                 result = puller.fetch(&model, from, &reports) => match result {
-                    Ok(()) => Pull::Ready,
+                    Ok(()) => {
+                        // Whoever is told asks at once, and then for this machine's.
+                        puller.serving.update();
+                        Pull::Ready
+                    }
                     Err(error) => {
                         tracing::info!(%error, "a model was not fetched");
                         Pull::Failed(refusal(error))

@@ -228,8 +228,9 @@ impl Serving {
         }
     }
 
-    /// Takes over what the providers serve now. A model that stays keeps its queue.
-    fn update(&self) {
+    /// Takes over what the providers serve now. A model that stays keeps its queue. [`Self::follow`]
+    /// does it a moment after each change; who cannot wait for that moment does it before.
+    pub(crate) fn update(&self) {
         let mut held = self.shared.models.write().unwrap_or_else(PoisonError::into_inner);
         let mut models = BTreeMap::new();
         for Source { provider, is_shared } in &self.shared.providers {

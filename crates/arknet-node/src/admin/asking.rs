@@ -132,6 +132,8 @@ async fn serve(
     })?;
     let take = tokio::task::spawn_blocking(move || engines.take_added(&name));
     let taken = take.await.map_err(|error| error.to_string());
+    // Whoever is told asks at once.
+    admin.serving.update();
     let taken = taken.and_then(|taken| taken.map_err(|error| error.to_string()));
     taken
         .map(|taken| Json(json!(taken)))
