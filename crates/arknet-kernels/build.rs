@@ -42,26 +42,17 @@ const SOURCES: [&str; 17] = [
     "vec.cpp",
 ];
 
-/// What the processor must know; `src/lib.rs` asks it for the same.
-const INSTRUCTIONS: [&str; 12] = [
-    "sse4.2",
-    "f16c",
-    "fma",
-    "bmi2",
-    "avx",
-    "avx2",
-    "avx512f",
-    "avx512cd",
-    "avx512vl",
-    "avx512dq",
-    "avx512bw",
-    "avx512vnni",
-];
+include!("src/instructions.rs");
+
+macro_rules! list {
+    ($($name:tt)*) => { [$($name),*] };
+}
 
 fn main() {
     println!("cargo:rustc-check-cfg=cfg(avx512_kernels)");
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=native/avx512.c");
+    println!("cargo:rerun-if-changed=src/instructions.rs");
     let is = |key: &str, value: &str| env::var(key).is_ok_and(|found| found == value);
     // What joins the objects are tools of GNU's linker.
     let is_made = is("CARGO_CFG_TARGET_ARCH", "x86_64")
@@ -105,7 +96,7 @@ fn compile(ggml: &Path) -> Vec<PathBuf> {
         .warnings(false)
         .flag("-w")
         .flag("-fno-lto");
-    for instruction in INSTRUCTIONS {
+    for instruction in instructions!(list) {
         both.flag(format!("-m{instruction}"));
     }
     let (cpp, c): (Vec<&str>, Vec<&str>) =

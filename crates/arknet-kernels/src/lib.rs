@@ -6,6 +6,9 @@
 #![allow(unsafe_code)]
 
 #[cfg(avx512_kernels)]
+#[macro_use]
+mod instructions;
+#[cfg(avx512_kernels)]
 mod q8_0;
 
 use std::{
@@ -60,22 +63,12 @@ impl Kernels {
     }
 }
 
-/// What the processor has to know for [`Kernels::Avx512`], the same as in build.rs.
 #[cfg(avx512_kernels)]
 fn knows_avx512() -> bool {
-    use std::arch::is_x86_feature_detected as knows;
-    knows!("sse4.2")
-        && knows!("f16c")
-        && knows!("fma")
-        && knows!("bmi2")
-        && knows!("avx")
-        && knows!("avx2")
-        && knows!("avx512f")
-        && knows!("avx512cd")
-        && knows!("avx512vl")
-        && knows!("avx512dq")
-        && knows!("avx512bw")
-        && knows!("avx512vnni")
+    macro_rules! all_known {
+        ($($name:tt)*) => { $(std::arch::is_x86_feature_detected!($name))&&* };
+    }
+    instructions!(all_known)
 }
 
 #[cfg(avx512_kernels)]
@@ -178,4 +171,98 @@ fn portable_instruction_set() -> String {
         .map(|(_, name)| name)
         .collect();
     if names.is_empty() { "baseline".into() } else { names.join("+") }
+}
+
+#[cfg(avx512_kernels)]
+#[cfg(test)]
+mod tests {
+    use std::ptr::null;
+
+    use super::*;
+
+    const LENGTH: usize = 96;
+    const ROWS: usize = 150;
+    const PLANES: usize = 2;
+    /// Planes of columns, two of which share a plane of rows.
+    const COLUMN_PLANES: usize = 4;
+
+    /// A number between -127 and 127; the first of each block is as large as they get, so that the
+    /// library finds one as the scale of every block, and all results are exact.
+    fn element(line: usize, at: usize) -> i8 {
+        if at.is_multiple_of(32) {
+            return 127;
+        }
+        let number = i16::try_from((line * 37 + at * 11) % 255).unwrap() - 127;
+        i8::try_from(number).unwrap()
+    }
+
+    /// What the library makes of rows in Q8_0 and columns of floats.
+    fn multiplied(columns: usize, threads: c_int) -> Vec<f32> {
+        let rows = (0..ROWS * PLANES).flat_map(|row| {
+            (0..LENGTH).flat_map(move |at| {
+                let scale: &[u8] = if at.is_multiple_of(32) { &[0, 0x3c] } else { &[] };
+                [scale, &[element(row, at).cast_unsigned()]].concat()
+            })
+        });
+        let rows: Vec<u8> = rows.collect();
+        let inputs: Vec<f32> = (0..columns * COLUMN_PLANES)
+            .flat_map(|column| (0..LENGTH).map(move |at| f32::from(element(column + 5, at))))
+            .collect();
+        let mut out = vec![0.0_f32; ROWS * columns * COLUMN_PLANES];
+        let size = |n: usize| i64::try_from(n).unwrap();
+        // SAFETY: the tensors have the sizes of what is copied; all is freed in the end.
+        unsafe {
+            let device = sys::ggml_backend_dev_by_type(sys::GGML_BACKEND_DEVICE_TYPE_CPU);
+            let backend = sys::ggml_backend_dev_init(device, null());
+            let set = address(c"ggml_backend_set_n_threads").unwrap();
+            let set: sys::ggml_backend_set_n_threads_t = std::mem::transmute(set);
+            set.unwrap()(backend, threads);
+            let context = sys::ggml_init(sys::ggml_init_params {
+                mem_size: 8 * sys::ggml_tensor_overhead() + sys::ggml_graph_overhead(),
+                mem_buffer: std::ptr::null_mut(),
+                no_alloc: true,
+            });
+            let tensor = |kind, count, planes| {
+                sys::ggml_new_tensor_3d(context, kind, size(LENGTH), size(count), size(planes))
+            };
+            let a = tensor(sys::GGML_TYPE_Q8_0, ROWS, PLANES);
+            let b = tensor(sys::GGML_TYPE_F32, columns, COLUMN_PLANES);
+            let product = sys::ggml_mul_mat(context, a, b);
+            let graph = sys::ggml_new_graph(context);
+            sys::ggml_build_forward_expand(graph, product);
+            let buffer = sys::ggml_backend_alloc_ctx_tensors(context, backend);
+            sys::ggml_backend_tensor_set(a, rows.as_ptr().cast(), 0, rows.len());
+            sys::ggml_backend_tensor_set(b, inputs.as_ptr().cast(), 0, size_of_val(&inputs[..]));
+            assert_eq!(sys::ggml_backend_graph_compute(backend, graph), sys::GGML_STATUS_SUCCESS);
+            let bytes = size_of_val(&out[..]);
+            sys::ggml_backend_tensor_get(product, out.as_mut_ptr().cast(), 0, bytes);
+            sys::ggml_backend_buffer_free(buffer);
+            sys::ggml_free(context);
+            sys::ggml_backend_free(backend);
+        }
+        out
+    }
+
+    /// Rows dealt out to threads, planes one after the other, few columns and many.
+    #[test]
+    fn the_library_asks_our_kernel_and_gets_all_planes() {
+        if Kernels::best().start() != Kernels::Avx512 {
+            return;
+        }
+        for columns in [1, 4, 5, 33] {
+            for threads in [1, 2, 3, 3, 3, 3] {
+                let found = multiplied(columns, threads);
+                for (i, found) in found.iter().enumerate() {
+                    let (line, row) = (i / ROWS, i % ROWS);
+                    let plane = line / columns * PLANES / COLUMN_PLANES;
+                    let terms = (0..LENGTH).map(|at| {
+                        i32::from(element(plane * ROWS + row, at))
+                            * i32::from(element(line + 5, at))
+                    });
+                    let expected: i32 = terms.sum();
+                    assert_eq!(f64::from(*found), f64::from(expected), "{columns} {threads} {i}");
+                }
+            }
+        }
+    }
 }
