@@ -5,14 +5,22 @@ use std::{
 };
 
 use arknet_types::{Refusal, RefusalCode, Reply};
+use futures::stream::{BoxStream, StreamExt as _};
 use tokio::sync::mpsc;
 
 /// An answer as it arrives: any number of pieces, then exactly one [`Reply::Done`] or
 /// [`Reply::Refused`]. Dropping it cancels the work within one token.
 pub struct Generation {
-    replies: mpsc::Receiver<Reply>,
+    replies: Replies,
     seat: Option<Box<dyn Seat>>,
     is_over: bool,
+}
+
+enum Replies {
+    Channel(mpsc::Receiver<Reply>),
+    Stream(BoxStream<'static, Reply>),
+    /// Let go of.
+    None,
 }
 
 /// A request's place in its provider; given back when dropped.
@@ -26,13 +34,20 @@ impl Generation {
     /// channel being closed.
     #[must_use]
     pub fn from_channel(replies: mpsc::Receiver<Reply>) -> Self {
-        Self { replies, seat: None, is_over: false }
+        Self { replies: Replies::Channel(replies), seat: None, is_over: false }
     }
 
     /// The same, with a place to give back.
     #[must_use]
     pub fn with_seat(replies: mpsc::Receiver<Reply>, seat: Box<dyn Seat>) -> Self {
-        Self { replies, seat: Some(seat), is_over: false }
+        Self { replies: Replies::Channel(replies), seat: Some(seat), is_over: false }
+    }
+
+    /// An answer that is made as it is taken, by whoever takes it: no other task has to be woken for
+    /// it. The stream is dropped when the request is cancelled.
+    #[must_use]
+    pub fn from_stream(replies: BoxStream<'static, Reply>, seat: Box<dyn Seat>) -> Self {
+        Self { replies: Replies::Stream(replies), seat: Some(seat), is_over: false }
     }
 
     /// The next reply; none after the last one. Cancel safe: a reply is either returned or still
@@ -46,7 +61,12 @@ impl Generation {
         if self.is_over {
             return Poll::Ready(None);
         }
-        let reply = match self.replies.poll_recv(cx) {
+        let next = match &mut self.replies {
+            Replies::Channel(replies) => replies.poll_recv(cx),
+            Replies::Stream(replies) => replies.poll_next_unpin(cx),
+            Replies::None => Poll::Ready(None),
+        };
+        let reply = match next {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Some(reply)) => reply,
             // A provider that goes away without a last word: say it for the provider, so that
@@ -70,7 +90,7 @@ impl Generation {
 impl Drop for Generation {
     fn drop(&mut self) {
         // Closed before the seat is given back: who wakes up for the seat must see the request gone.
-        self.replies.close();
+        self.replies = Replies::None;
         self.seat = None;
     }
 }

@@ -42,7 +42,7 @@ use std::{
 
 use arknet_types::{InferRequest, ModelName, Refusal, RefusalCode};
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, watch},
     task::JoinHandle,
     time::sleep,
 };
@@ -52,7 +52,7 @@ use crate::{Generation, ModelInfo, Models, Provider, Seat};
 
 use discover::{Found, Known, discover};
 use http::Http;
-use limits::{REPLIES_WAITING_MAX, RETRY_AFTER_MS_DEFAULT};
+use limits::RETRY_AFTER_MS_DEFAULT;
 
 pub use errors::{Fault, refusal, refusal_in_stream, retry_after_ms};
 pub use health::{Health, HealthPolicy, Sign};
@@ -141,9 +141,8 @@ impl Provider for Upstream {
             return Err(busy.retry_after_ms(RETRY_AFTER_MS_DEFAULT));
         };
         let call = call(self.shared.options.kind, &request, &found.target)?;
-        let (replies, received) = mpsc::channel(REPLIES_WAITING_MAX);
-        tokio::spawn(run::answer(Arc::clone(&self.shared), request.model, call, replies));
-        Ok(Generation::with_seat(received, Box::new(Slot { _permit: permit })))
+        let replies = run::answer(Arc::clone(&self.shared), request.model, call);
+        Ok(Generation::from_stream(replies, Box::new(Slot { _permit: permit })))
     }
 }
 
@@ -239,6 +238,7 @@ async fn look_after(shared: Arc<Shared>) {
     let least = Duration::from_secs(shared.options.health.backoff_min_s);
     loop {
         let result = discover(&shared.http, &shared.options, &mut known).await;
+        shared.http.close_unused();
         if std::mem::take(&mut is_first) && result.is_err() {
             let (upstream, url) = (&shared.options.name, &shared.options.url);
             warn!(upstream, url, "the upstream does not answer; its models are not served yet");

@@ -1,45 +1,38 @@
 //! The HTTP client: connections to one host, kept and used again.
 
+mod link;
+
 use std::{
-    error::Error as _,
-    future::Future,
-    io,
+    future::poll_fn,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    task::{Context, Poll},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use futures::FutureExt as _;
+use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode, Uri,
     body::{Body as _, Incoming},
     header::{
-        ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-        USER_AGENT,
+        ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName,
+        HeaderValue, USER_AGENT,
     },
-    rt::{Read, ReadBufCursor, Write},
 };
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
-use hyper_util::{
-    client::legacy::{
-        Client,
-        connect::{Connected, Connection, HttpConnector, capture_connection},
-    },
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-};
-use tokio::{net::TcpStream, time::timeout};
-use tower_service::Service;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use tokio::time::{Instant, timeout};
+use tower_service::Service as _;
 
 use super::{
-    limits::{HEAD_BYTES_MAX, HEADERS_MAX, IDLE_CONNECTION},
+    limits::{IDLE_CONNECTION, TAIL_BYTES_MAX, TAIL_TIME_MAX},
     options::{OptionsError, UpstreamOptions},
     target::{Place, UpstreamKind},
 };
+
+use link::Link;
 
 /// Connections that may turn out to be closed before a new one is made.
 const STALE_MAX: usize = 3;
@@ -62,22 +55,29 @@ pub(super) enum HttpError {
 
 /// A client of one server.
 pub(super) struct Http {
-    client: Client<Connector, Full<Bytes>>,
-    uris: Vec<(Place, Uri)>,
+    connector: HttpsConnector<HttpConnector>,
+    connect_time_max: Duration,
+    /// Where to connect to.
+    server: Uri,
+    /// Where on that server each place is.
+    paths: Vec<(Place, Uri)>,
     headers: HeaderMap,
+    unused: Arc<Unused>,
 }
 
 impl Http {
     pub(super) fn new(options: &UpstreamOptions) -> Result<Self, OptionsError> {
         options.check()?;
         let base = options.base()?;
-        let uris = Place::ALL.into_iter().map(|place| {
+        let server: Uri = base.root.parse().map_err(|_| OptionsError::Url)?;
+        let paths = Place::ALL.into_iter().map(|place| {
             let (is_versioned, path) = place.path();
             let before = if is_versioned { &base.versioned } else { &base.root };
-            let uri = format!("{before}{path}").parse().map_err(|_| OptionsError::Url)?;
-            Ok((place, uri))
+            let uri: Uri = format!("{before}{path}").parse().map_err(|_| OptionsError::Url)?;
+            let path = uri.path_and_query().cloned().ok_or(OptionsError::Url)?;
+            Ok((place, Uri::from(path)))
         });
-        let uris = uris.collect::<Result<Vec<_>, _>>()?;
+        let paths = paths.collect::<Result<Vec<_>, _>>()?;
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(Duration::from_secs(30)));
@@ -85,105 +85,199 @@ impl Http {
         // No proxies: keys go to the configured host and nowhere else. HTTP/1 alone: one request on
         // one connection, so that giving a request up is closing its connection.
         let tls = HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1();
-        let connector = Connector {
-            inner: tls.wrap_connector(tcp),
-            timeout: Duration::from_secs(options.timeouts.connect_s),
-        };
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .pool_max_idle_per_host(options.slots.into())
-            .pool_timer(TokioTimer::new())
-            .http1_max_buf_size(HEAD_BYTES_MAX)
-            .http1_max_headers(HEADERS_MAX)
-            .build(connector);
-        Ok(Self { client, uris, headers: headers(options)? })
+        Ok(Self {
+            connector: tls.wrap_connector(tcp),
+            connect_time_max: Duration::from_secs(options.timeouts.connect_s),
+            headers: headers(options, &server)?,
+            server,
+            paths,
+            unused: Arc::new(Unused { max: options.slots.into(), links: Mutex::default() }),
+        })
     }
 
     /// Asks, and waits for the head of the answer.
-    pub(super) async fn ask(
-        &self,
-        place: Place,
-        body: Bytes,
-    ) -> Result<Response<Incoming>, HttpError> {
+    pub(super) async fn ask(&self, place: Place, body: Bytes) -> Result<Response<Body>, HttpError> {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let (result, was_used) = self.ask_once(place, body.clone()).await;
-            match result {
+            let kept = self.unused.take();
+            let was_used = kept.is_some();
+            let mut link = match kept {
+                Some(link) => link,
+                None => self.connect().await?,
+            };
+            match link.ask(self.request(place, body.clone())).await {
                 // The server had closed a kept connection while the request was on its way.
                 Err(HttpError::Broken) if was_used && attempts <= STALE_MAX => {}
-                other => return other,
+                Err(error) => return Err(error),
+                Ok(response) if is_encoded(&response) => return Err(HttpError::Encoded),
+                Ok(response) => {
+                    return Ok(response.map(|incoming| Body {
+                        incoming,
+                        link: Some(link),
+                        unused: Arc::clone(&self.unused),
+                    }));
+                }
             }
         }
     }
 
-    async fn ask_once(
-        &self,
-        place: Place,
-        body: Bytes,
-    ) -> (Result<Response<Incoming>, HttpError>, bool) {
+    fn request(&self, place: Place, body: Bytes) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = if place.is_get() { Method::GET } else { Method::POST };
         *request.headers_mut() = self.headers.clone();
-        if let Some((_, uri)) = self.uris.iter().find(|(one, _)| *one == place) {
-            request.uri_mut().clone_from(uri);
+        if let Some((_, path)) = self.paths.iter().find(|(one, _)| *one == place) {
+            request.uri_mut().clone_from(path);
         }
-        let captured = capture_connection(&mut request);
-        let result = self.client.request(request).await;
-        let uses = captured.connection_metadata().as_ref().and_then(|connected| {
-            let mut extensions = hyper::http::Extensions::new();
-            connected.get_extras(&mut extensions);
-            extensions.remove::<Uses>()
-        });
-        let was_used = uses.is_some_and(|uses| uses.0.fetch_add(1, Ordering::Relaxed) > 0);
-        match result {
-            Ok(response) if is_encoded(&response) => (Err(HttpError::Encoded), was_used),
-            Ok(response) => (Ok(response), was_used),
-            Err(error) if error.is_connect() => (Err(HttpError::Connect), was_used),
-            Err(error) => {
-                let parse = error.source().and_then(|e| e.downcast_ref::<hyper::Error>());
-                let is_head = parse.is_some_and(|e| e.is_parse_too_large());
-                (Err(if is_head { HttpError::TooLarge } else { HttpError::Broken }), was_used)
+        request
+    }
+
+    async fn connect(&self) -> Result<Link, HttpError> {
+        let mut connector = self.connector.clone();
+        let connecting = async {
+            poll_fn(|cx| connector.poll_ready(cx)).await?;
+            connector.call(self.server.clone()).await
+        };
+        let stream = timeout(self.connect_time_max, connecting).await;
+        let stream = stream.map_err(|_| HttpError::Connect)?.map_err(|_| HttpError::Connect)?;
+        Link::open(stream).await
+    }
+
+    /// Closes connections that nobody has used for a while.
+    pub(super) fn close_unused(&self) {
+        self.unused.close_old();
+    }
+}
+
+/// Connections that wait for their next request, the last used one last.
+struct Unused {
+    max: usize,
+    links: Mutex<Vec<(Instant, Link)>>,
+}
+
+impl Unused {
+    fn links(&self) -> MutexGuard<'_, Vec<(Instant, Link)>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> Option<Link> {
+        loop {
+            let (_, mut link) = self.links().pop()?;
+            if link.is_ready() {
+                return Some(link);
             }
+        }
+    }
+
+    fn put(&self, mut link: Link) {
+        if !link.is_ready() {
+            return;
+        }
+        self.close_old();
+        let mut links = self.links();
+        if links.len() < self.max {
+            links.push((Instant::now(), link));
+        }
+    }
+
+    fn close_old(&self) {
+        let mut links = self.links();
+        let old = links.partition_point(|(since, _)| since.elapsed() >= IDLE_CONNECTION);
+        let old: Vec<_> = links.drain(..old).collect();
+        drop(links);
+        // Closing takes its time, so not under the lock.
+        drop(old);
+    }
+}
+
+/// The body of an answer. Read to its end it gives its connection back; dropped before, it closes it.
+pub(super) struct Body {
+    incoming: Incoming,
+    link: Option<Link>,
+    unused: Arc<Unused>,
+}
+
+impl Body {
+    /// The bytes that come next; none at the end.
+    pub(super) async fn piece(&mut self) -> Option<Result<Bytes, HttpError>> {
+        poll_fn(|cx| self.poll_piece(cx)).await
+    }
+
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, HttpError>>> {
+        let Some(link) = &mut self.link else { return Poll::Ready(None) };
+        let incoming = &mut self.incoming;
+        let piece = link.poll_with(cx, |cx| {
+            loop {
+                return Poll::Ready(match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
+                    Some(Ok(frame)) => match frame.into_data() {
+                        Ok(data) => Some(Ok(data)),
+                        // Trailers.
+                        Err(_) => continue,
+                    },
+                    Some(Err(_)) => Some(Err(HttpError::Broken)),
+                    None => None,
+                });
+            }
+        });
+        let piece = ready!(piece);
+        match (&piece, self.link.take()) {
+            (Some(Ok(_)), link) => self.link = link,
+            (None, Some(link)) => self.unused.put(link),
+            _ => {}
+        }
+        Poll::Ready(piece)
+    }
+
+    /// Lets go of a body of which only the end is missing. It is still read where it comes soon, so
+    /// that the connection is there for the next request.
+    pub(super) fn finish(mut self) {
+        let mut end = Box::pin(async move {
+            let mut bytes = 0;
+            while let Some(Ok(piece)) = self.piece().await {
+                bytes += piece.len();
+                if bytes > TAIL_BYTES_MAX {
+                    return;
+                }
+            }
+        });
+        // It mostly came together with the last reply.
+        if end.as_mut().now_or_never().is_none() {
+            tokio::spawn(timeout(TAIL_TIME_MAX, end));
         }
     }
 }
 
 /// A status, and headers that matter.
-pub(super) fn retry_after_ms(response: &Response<Incoming>) -> Option<u64> {
+pub(super) fn retry_after_ms(response: &Response<Body>) -> Option<u64> {
     let text = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
     super::errors::retry_after_ms(text("retry-after-ms"), text("retry-after"))
 }
 
-pub(super) fn is_well(response: &Response<Incoming>) -> bool {
+pub(super) fn is_well(response: &Response<Body>) -> bool {
     response.status() == StatusCode::OK
 }
 
 /// The whole of a body, if it is no larger than `max`.
-pub(super) async fn whole(mut body: Incoming, max: usize) -> Result<Vec<u8>, HttpError> {
-    if body.size_hint().lower() > max as u64 {
+pub(super) async fn whole(mut body: Body, max: usize) -> Result<Vec<u8>, HttpError> {
+    if body.incoming.size_hint().lower() > max as u64 {
         return Err(HttpError::TooLarge);
     }
     let mut bytes = vec![];
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| HttpError::Broken)?;
-        if let Some(data) = frame.data_ref() {
-            if bytes.len() + data.len() > max {
-                return Err(HttpError::TooLarge);
-            }
-            bytes.extend_from_slice(data);
+    while let Some(piece) = body.piece().await {
+        let piece = piece?;
+        if bytes.len() + piece.len() > max {
+            return Err(HttpError::TooLarge);
         }
+        bytes.extend_from_slice(&piece);
     }
     Ok(bytes)
 }
 
 /// The beginning of a body, for what it may say of an error.
-pub(super) async fn beginning(mut body: Incoming, max: usize) -> Vec<u8> {
+pub(super) async fn beginning(mut body: Body, max: usize) -> Vec<u8> {
     let mut bytes = vec![];
-    while let Some(Ok(frame)) = body.frame().await {
-        if let Some(data) = frame.data_ref() {
-            bytes.extend_from_slice(&data[..data.len().min(max - bytes.len())]);
-        }
+    while let Some(Ok(piece)) = body.piece().await {
+        bytes.extend_from_slice(&piece[..piece.len().min(max - bytes.len())]);
         if bytes.len() == max {
             break;
         }
@@ -195,8 +289,9 @@ fn is_encoded(response: &Response<Incoming>) -> bool {
     response.headers().get(CONTENT_ENCODING).is_some_and(|value| value != "identity")
 }
 
-fn headers(options: &UpstreamOptions) -> Result<HeaderMap, OptionsError> {
+fn headers(options: &UpstreamOptions, server: &Uri) -> Result<HeaderMap, OptionsError> {
     let mut headers = HeaderMap::new();
+    headers.insert(HOST, host(server)?);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
     headers.insert(USER_AGENT, HeaderValue::from_static("arknet"));
@@ -218,82 +313,13 @@ fn headers(options: &UpstreamOptions) -> Result<HeaderMap, OptionsError> {
     Ok(headers)
 }
 
-/// How often a connection was used.
-#[derive(Clone)]
-struct Uses(Arc<AtomicU32>);
-
-/// Connects within a time, and counts each connection's uses.
-#[derive(Clone)]
-struct Connector {
-    inner: HttpsConnector<HttpConnector>,
-    timeout: Duration,
-}
-
-impl Service<Uri> for Connector {
-    type Response = Counted;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Counted>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.inner.poll_ready(cx).map_err(io::Error::other)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = timeout(self.timeout, self.inner.call(uri));
-        Box::pin(async move {
-            let stream = connecting.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
-            Ok(Counted { stream, uses: Uses(Arc::default()) })
-        })
-    }
-}
-
-struct Counted {
-    stream: MaybeHttpsStream<TokioIo<TcpStream>>,
-    uses: Uses,
-}
-
-impl Connection for Counted {
-    fn connected(&self) -> Connected {
-        self.stream.connected().extra(self.uses.clone())
-    }
-}
-
-impl Read for Counted {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl Write for Counted {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
+/// The server's name as its clients say it: without the port that its scheme implies.
+fn host(server: &Uri) -> Result<HeaderValue, OptionsError> {
+    let authority = server.authority().ok_or(OptionsError::Url)?;
+    let implied = if server.scheme_str() == Some("https") { 443 } else { 80 };
+    let name = match authority.port_u16() {
+        Some(port) if port != implied => authority.as_str(),
+        _ => authority.host(),
+    };
+    HeaderValue::from_str(name).map_err(|_| OptionsError::Url)
 }

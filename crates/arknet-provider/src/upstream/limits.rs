@@ -22,8 +22,6 @@ pub const TAIL_BYTES_MAX: usize = 16 * 1024;
 pub const TAIL_TIME_MAX: Duration = Duration::from_secs(1);
 /// Bytes of text in one reply.
 pub const TEXT_BYTES_MAX: usize = 16 * 1024;
-/// Replies that wait for a slow reader. The upstream is not read further meanwhile.
-pub const REPLIES_WAITING_MAX: usize = 64;
 /// Models of one upstream.
 pub const MODELS_MAX: usize = 256;
 /// Bytes of a model's name at the upstream.
