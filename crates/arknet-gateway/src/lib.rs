@@ -32,6 +32,7 @@ mod rfc3339;
 mod server;
 mod stall;
 mod trail;
+mod wakes;
 
 pub use dispatch::{About, Answer, Ask, Dispatch, KeepAlive, ListedModel, LoadedModel, Pull};
 pub use error::{ApiError, Kind};

@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Dispatch, Options, http::Door, stall::Patient};
+use crate::{Dispatch, Options, http::Door, stall::Patient, wakes::as_one};
 
 /// How long to wait before accepting again when the system is out of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -53,7 +53,7 @@ pub async fn serve(
                 let connection =
                     connection(stream, patience, http1.clone(), door, shutdown.clone());
                 connections.spawn(async move {
-                    connection.await;
+                    as_one(connection).await;
                     drop(permit);
                 });
             }

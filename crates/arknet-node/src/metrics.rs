@@ -4,7 +4,7 @@
 //! models and peers beyond that are counted together as `other`.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt::{self, Write as _},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -135,7 +135,8 @@ pub(crate) struct Metrics {
 struct Inner {
     registry: Registry,
     models: Mutex<BTreeSet<String>>,
-    peers: Mutex<BTreeSet<String>>,
+    /// Their names, as writing one takes longer than all else here.
+    peers: Mutex<BTreeMap<PublicKey, String>>,
     http_requests: Family<StatusLabels, Counter>,
     http_seconds: Histograms<DoorLabels>,
     overhead: Histograms<DoorLabels>,
@@ -281,7 +282,14 @@ impl Metrics {
     }
 
     fn peer_label(&self, peer: PublicKey) -> String {
-        bounded(&self.inner.peers, &peer.to_string())
+        let mut known = self.inner.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(name) = known.get(&peer) {
+            return name.clone();
+        }
+        if known.len() >= LABEL_VALUES_MAX {
+            return OTHER.to_owned();
+        }
+        known.entry(peer).or_insert_with(|| peer.to_string()).clone()
     }
 }
 
