@@ -104,9 +104,9 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
         if config.plays(Role::Compute) { vec![Arc::new(BenchProvider::new())] } else { vec![] };
     tokio::runtime::Runtime::new()?.block_on(async {
         let node = if transport.starts_with(UPSTREAM) {
-            Node::start(&data, config).await?
+            Node::start(&data, config)?
         } else {
-            Node::start_with(&data, config, providers).await?
+            Node::start_with(&data, config, providers)?
         };
         node.wait_listening(std::time::Duration::from_secs(5)).await;
         println_status(&node.status())?;

@@ -24,6 +24,7 @@ mod horizon;
 mod kept;
 pub mod keys;
 mod ledger;
+mod listen;
 mod metrics;
 pub mod models;
 mod moment;

@@ -45,6 +45,7 @@ use crate::{
     horizon::HorizonStore,
     keys::{KeyRing, KeysError},
     ledger::{self, Ledger, LedgerError},
+    listen,
     metrics::Metrics,
     models::ModelEntry,
     offering::Offering,
@@ -161,8 +162,9 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node on this directory with the models the configuration names.
-    pub async fn start(data: &DataDir, config: Config) -> Result<Self, NodeError> {
+    /// Starts a node on this directory with the models the configuration names. Must be called inside
+    /// of a runtime.
+    pub fn start(data: &DataDir, config: Config) -> Result<Self, NodeError> {
         let lock = data.lock()?;
         let engines = match config.plays(Role::Compute) {
             true => Some(engines(data, &config)?),
@@ -170,11 +172,11 @@ impl Node {
         };
         let mut providers: Vec<_> = engines.iter().map(Engines::source).collect();
         providers.extend(upstreams(data, &config)?);
-        Self::start_locked(data, config, providers, engines, lock).await
+        Self::start_locked(data, config, providers, engines, lock)
     }
 
-    /// Starts a node that serves what these providers have.
-    pub async fn start_with(
+    /// Starts a node that serves what these providers have. Must be called inside of a runtime.
+    pub fn start_with(
         data: &DataDir,
         config: Config,
         providers: Vec<Arc<dyn Provider>>,
@@ -182,10 +184,10 @@ impl Node {
         let lock = data.lock()?;
         let shared = |provider| Source { provider, is_shared: true };
         let providers = providers.into_iter().map(shared).collect();
-        Self::start_locked(data, config, providers, None, lock).await
+        Self::start_locked(data, config, providers, None, lock)
     }
 
-    async fn start_locked(
+    fn start_locked(
         data: &DataDir,
         config: Config,
         providers: Vec<Source>,
@@ -196,9 +198,9 @@ impl Node {
         let genesis = ledger::genesis(data, &config)?;
         let (network, seed_texts) = network(data, &config, genesis.as_ref())?;
         // The ports first: they are what most often stands in the way.
-        let admin_listener = listen(config.admin.listen, "--admin").await?;
-        let gateway_listener = gateway_listener(&config).await?;
-        let ledger = rpc_listener(&config, genesis).await?;
+        let admin_listener = listen(config.admin.listen, "--admin")?;
+        let gateway_listener = gateway_listener(&config)?;
+        let ledger = rpc_listener(&config, genesis)?;
         let metrics = Metrics::new();
         let horizon = HorizonStore::open(data.horizon())?;
         let gate = gate(&config, &key, &network, &horizon);
@@ -529,26 +531,25 @@ impl Door<'_> {
     }
 }
 
-async fn gateway_listener(config: &Config) -> Result<Option<TcpListener>, NodeError> {
+fn gateway_listener(config: &Config) -> Result<Option<TcpListener>, NodeError> {
     match config.plays(Role::Gateway) {
-        true => Ok(Some(listen(config.gateway.listen, "--gateway").await?)),
+        true => Ok(Some(listen(config.gateway.listen, "--gateway")?)),
         false => Ok(None),
     }
 }
 
 /// What the chain begins with, and where it is told of.
-async fn rpc_listener(
+fn rpc_listener(
     config: &Config,
     genesis: Option<Genesis>,
 ) -> Result<Option<(Genesis, TcpListener)>, NodeError> {
     let Some(genesis) = genesis else { return Ok(None) };
-    let listener = listen(config.ledger.rpc, "[ledger] rpc").await?;
+    let listener = listen(config.ledger.rpc, "[ledger] rpc")?;
     Ok(Some((genesis, listener)))
 }
 
-async fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, NodeError> {
-    let bound = TcpListener::bind(address).await;
-    bound.map_err(|source| NodeError::Listen { address, flag, source })
+fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, NodeError> {
+    listen::listen(address).map_err(|source| NodeError::Listen { address, flag, source })
 }
 
 fn serving(

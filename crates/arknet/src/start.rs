@@ -11,12 +11,7 @@ pub(crate) fn run(data: &DataDir, config: Config, out: &Out) -> anyhow::Result<(
     runtime.block_on(async {
         let (mut interrupt, mut terminate) =
             (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-        let starting = Node::start(data, config);
-        let node = tokio::select! {
-            node = starting => node?,
-            _ = interrupt.recv() => return Ok(()),
-            _ = terminate.recv() => return Ok(()),
-        };
+        let node = Node::start(data, config)?;
         node.wait_listening(Duration::from_secs(2)).await;
         let status = node.status();
         out.result(&status, &welcome(&status))?;

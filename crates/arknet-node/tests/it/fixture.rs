@@ -119,7 +119,7 @@ impl TestNode {
         let models =
             watch::Sender::new(Arc::from([info(MODEL, 64), info(ENDLESS, 1), info(FLOOD, 1)]));
         let provider = Scripted { running: running_sender, models: models.clone() };
-        let node = Node::start_with(&data, config, vec![Arc::new(provider)]).await.unwrap();
+        let node = Node::start_with(&data, config, vec![Arc::new(provider)]).unwrap();
         node.wait_listening(PATIENCE).await;
         let status = node.status();
         let admin = node.admin_address();

@@ -127,7 +127,7 @@ async fn a_peer_gets_model_messages_and_parameters_and_nothing_else() {
     config.gateway.listen.set_port(0);
     config.gateway.require_key = true;
     config.gateway.ask = AskWhom::Anyone;
-    let node = Node::start_with(&data, config, vec![]).await.unwrap();
+    let node = Node::start_with(&data, config, vec![]).unwrap();
     let gateway = node.status().gateway.unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let run = tokio::spawn(node.run_until(async { drop(stopped.await) }));
