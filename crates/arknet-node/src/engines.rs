@@ -6,7 +6,8 @@ use std::{
 };
 
 use arknet_engine::{
-    EngineStats, LlamaOptions, LlamaProvider, LoadError, memory_bytes_available, survey_with,
+    EngineStats, HAS_GPU, LlamaOptions, LlamaProvider, LoadError, memory_bytes_available,
+    survey_with,
 };
 use arknet_gateway::{About, KeepAlive, LoadedModel};
 use arknet_provider::{
@@ -90,6 +91,12 @@ impl Engines {
         compute: &Compute,
         entries: &[ModelEntry],
     ) -> Result<Self, EngineError> {
+        if !HAS_GPU && compute.gpu_layers.is_some_and(|layers| layers > 0) {
+            tracing::warn!(
+                "[compute] gpu_layers has no effect: this build computes on the processor alone; \
+                 build with --features cuda, vulkan or metal"
+            );
+        }
         let available = memory_bytes_available();
         let reserved = compute.memory_reserved_bytes.unwrap_or(available / 4);
         let budget = compute.memory_bytes_max.unwrap_or_else(|| available.saturating_sub(reserved));
@@ -234,7 +241,7 @@ impl Engines {
         let loaded = self.fleet.loaded().into_iter().map(|loaded| LoadedModel {
             name: loaded.name,
             memory_bytes: loaded.memory_bytes,
-            gpu_memory_bytes: if arknet_engine::HAS_GPU { loaded.memory_bytes } else { 0 },
+            gpu_memory_bytes: if HAS_GPU { loaded.memory_bytes } else { 0 },
             expires_unix_s: loaded.expires_in.map(|rest| now + rest.as_secs()),
         });
         loaded.collect()
