@@ -163,6 +163,7 @@ where
 {
     let id = desk.ids.next();
     let trail = Trail::new(dialect.name(), endpoint, id, desk.observer.clone());
+    trail.follow(request.headers());
     let span = trail.span().clone();
     let named = Arc::clone(&desk);
     let answered = async {

@@ -4,7 +4,10 @@ use std::{
 };
 
 use arknet_types::{Input, ModelName, PublicKey, Reply, Usage};
+use axum::http::{HeaderMap, HeaderName};
+use opentelemetry::{global, propagation::Extractor, trace::TraceContextExt as _};
 use tracing::{Span, field};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::{Ask, Observer, Pass, RequestRecord, id::RequestId, server::CLIENT_LEFT};
 
@@ -76,6 +79,16 @@ impl Trail {
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing that holds the lock panics; and if it did, counting goes on.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the request a part of the trace that its client says it belongs to, where traces are
+    /// collected. Called before anything happens in the span.
+    pub(crate) fn follow(&self, headers: &HeaderMap) {
+        let told = global::get_text_map_propagator(|known| known.extract(&Headers(headers)));
+        if told.span().span_context().is_valid() {
+            // Where nobody collects spans there is nothing to follow.
+            let _ = self.span.set_parent(told);
+        }
     }
 
     pub(crate) fn span(&self) -> &Span {
@@ -166,6 +179,19 @@ impl Trail {
         let mut state = self.state();
         state.running = 0;
         state.record.error = Some(error);
+    }
+}
+
+/// What a request says of its trace.
+struct Headers<'a>(&'a HeaderMap);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(HeaderName::as_str).collect()
     }
 }
 

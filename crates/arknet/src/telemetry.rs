@@ -7,10 +7,10 @@ use std::{io::Read, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use opentelemetry::trace::TracerProvider as _;
+use opentelemetry::{global, trace::TracerProvider as _};
 use opentelemetry_http::{HttpClient, HttpError, Request, Response};
 use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig, WithHttpConfig};
-use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
+use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
 use tracing_subscriber::{
     EnvFilter, Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt,
 };
@@ -48,6 +48,10 @@ pub(crate) fn start(filter: Option<&str>, otlp_url: Option<&str>) -> anyhow::Res
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_filter(filter);
     let traces = otlp_url.map(provider).transpose()?;
+    if traces.is_some() {
+        // For requests that are part of a trace already.
+        global::set_text_map_propagator(TraceContextPropagator::new());
+    }
     let exported = traces.as_ref().map(|provider| {
         tracing_opentelemetry::layer()
             .with_tracer(provider.tracer("arknet"))

@@ -80,12 +80,17 @@ fn traces_go_where_they_are_wanted_and_hold_no_words() {
     let config = format!("[telemetry]\notlp_url = \"http://{address}\"\n");
     std::fs::write(directory.path().join("arknet.toml"), config).unwrap();
     let node = Node::start(directory.path(), &flags("compute,gateway", None));
-    assert_eq!(ask(node.gateway(), question("xylophone", false)).status, 200);
+    // Part of a trace that the app began.
+    let response = ureq::post(format!("http://{}/v1/chat/completions", node.gateway()))
+        .header("traceparent", "00-4172636e65742d7472616365206f6e65-6172636e65747370-01")
+        .send(question("xylophone", false).to_string());
+    assert_eq!(response.unwrap().status(), 200);
     // The rest is sent when the node stops.
     node.signal("-TERM");
     let batch = batches.recv_timeout(PATIENCE).unwrap();
     let text = String::from_utf8_lossy(&batch);
     assert!(text.starts_with("POST /v1/traces"), "{text}");
     assert!(text.contains("arknet/tiny") && text.contains("openai"), "{text}");
+    assert!(text.contains("Arcnet-trace one") && text.contains("arcnetsp"), "{text}");
     assert!(!text.contains("xylophone"));
 }
