@@ -238,7 +238,7 @@ async fn look_after(shared: Arc<Shared>) {
     let least = Duration::from_secs(shared.options.health.backoff_min_s);
     loop {
         let result = discover(&shared.http, &shared.options, &mut known).await;
-        shared.http.close_unused();
+        shared.http.sweep();
         if std::mem::take(&mut is_first) && result.is_err() {
             let (upstream, url) = (&shared.options.name, &shared.options.url);
             warn!(upstream, url, "the upstream does not answer; its models are not served yet");

@@ -15,7 +15,7 @@ use futures::FutureExt as _;
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode, Uri,
-    body::{Body as _, Incoming},
+    body::{Body as _, Frame, Incoming},
     header::{
         ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderName,
         HeaderValue, USER_AGENT,
@@ -143,9 +143,9 @@ impl Http {
         Link::open(stream).await
     }
 
-    /// Closes connections that nobody has used for a while.
-    pub(super) fn close_unused(&self) {
-        self.unused.close_old();
+    /// Closes connections that nobody has used for a while, or that the server has closed.
+    pub(super) fn sweep(&self) {
+        self.unused.sweep();
     }
 }
 
@@ -170,23 +170,17 @@ impl Unused {
     }
 
     fn put(&self, mut link: Link) {
-        if !link.is_ready() {
-            return;
-        }
-        self.close_old();
-        let mut links = self.links();
-        if links.len() < self.max {
-            links.push((Instant::now(), link));
+        if link.is_ready() {
+            let mut links = self.links();
+            if links.len() < self.max {
+                links.push((Instant::now(), link));
+            }
         }
     }
 
-    fn close_old(&self) {
-        let mut links = self.links();
-        let old = links.partition_point(|(since, _)| since.elapsed() >= IDLE_CONNECTION);
-        let old: Vec<_> = links.drain(..old).collect();
-        drop(links);
-        // Closing takes its time, so not under the lock.
-        drop(old);
+    fn sweep(&self) {
+        self.links()
+            .retain_mut(|(since, link)| since.elapsed() < IDLE_CONNECTION && link.is_ready());
     }
 }
 
@@ -207,17 +201,14 @@ impl Body {
         let Some(link) = &mut self.link else { return Poll::Ready(None) };
         let incoming = &mut self.incoming;
         let piece = link.poll_with(cx, |cx| {
-            loop {
-                return Poll::Ready(match ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
-                    Some(Ok(frame)) => match frame.into_data() {
-                        Ok(data) => Some(Ok(data)),
-                        // Trailers.
-                        Err(_) => continue,
-                    },
-                    Some(Err(_)) => Some(Err(HttpError::Broken)),
-                    None => None,
-                });
+            while let Some(frame) = ready!(Pin::new(&mut *incoming).poll_frame(cx)) {
+                match frame.map(Frame::into_data) {
+                    Ok(Ok(data)) => return Poll::Ready(Some(Ok(data))),
+                    Ok(Err(_trailers)) => {}
+                    Err(_) => return Poll::Ready(Some(Err(HttpError::Broken))),
+                }
             }
+            Poll::Ready(None)
         });
         let piece = ready!(piece);
         match (&piece, self.link.take()) {
