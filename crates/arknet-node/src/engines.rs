@@ -1,7 +1,11 @@
 //! The models of this machine: planned, each in a process of its own, within one budget of memory.
 
 use std::{
-    collections::BTreeMap, ffi::OsString, path::PathBuf, process::ExitCode, sync::Arc,
+    collections::BTreeMap,
+    ffi::OsString,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -16,6 +20,7 @@ use arknet_provider::{
 };
 use arknet_types::{ModelName, Profile, Refusal, RefusalCode, decode, encode};
 use serde::{Deserialize, Serialize};
+use tokio::{task::JoinError, time::timeout};
 
 use crate::{
     ModelStore, ModelsError,
@@ -30,6 +35,8 @@ pub const ENGINE_ARGUMENT: &str = "engine";
 /// A process this much larger than planned leaks: so many times, and so much more.
 const RESIDENT_FACTOR: u64 = 2;
 const RESIDENT_SPARE_BYTES: u64 = 512 << 20;
+/// How long who changes a model waits for answers that it is giving.
+const CHANGE_PATIENCE: Duration = Duration::from_secs(2);
 /// What the process of a model may see of the environment: where libraries of graphics cards look
 /// for their settings, and what to log. No secret is ever among these.
 const ENVIRONMENT: [&str; 10] = [
@@ -58,17 +65,22 @@ pub enum EngineError {
     /// The models cannot be read.
     #[error(transparent)]
     Models(#[from] ModelsError),
+    /// Looking at it ended early.
+    #[error("its file could not be looked at: {0}")]
+    Look(#[from] JoinError),
 }
 
-/// What became of a model that was added while the node runs.
+/// What became of a model that was added, changed or removed while the node runs.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Taken {
-    /// It is served as it was when the node first saw it.
-    Before,
+    /// It is not served any more.
+    Gone,
+    /// When the answers that it is giving have ended, one of the others.
+    Later,
     /// `compute.models` names others.
     NotConfigured,
-    /// It is served from now on.
+    /// It is served, as it is.
     Now,
 }
 
@@ -82,6 +94,19 @@ pub(crate) struct Engines {
     share_bytes: u64,
     /// Memory of all models together.
     budget_bytes: u64,
+    /// What is served.
+    served: Arc<Mutex<BTreeMap<ModelName, ModelEntry>>>,
+    /// Held while one of them changes.
+    changing: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// What the store says of a model.
+enum Look {
+    /// It has none of this name.
+    Gone,
+    /// It is served as it is.
+    Same,
+    New(ModelEntry, Box<FleetModel>),
 }
 
 impl Engines {
@@ -119,11 +144,14 @@ impl Engines {
             compute: compute.clone(),
             share_bytes,
             budget_bytes: budget,
+            served: Arc::default(),
+            changing: Arc::default(),
         };
         let mut failed = None;
         for entry in entries {
             // One that cannot be served must not keep the others from it.
-            if let Err(error) = engines.add(entry) {
+            let taken = engines.plan(entry).and_then(|model| engines.take(entry.clone(), model));
+            if let Err(error) = taken {
                 tracing::error!(model = %entry.name, %error, "the model is not served");
                 failed = Some(error);
             }
@@ -134,8 +162,8 @@ impl Engines {
         }
     }
 
-    /// Takes one more model on.
-    pub(crate) fn add(&self, entry: &ModelEntry) -> Result<(), EngineError> {
+    /// What a model takes, from its file.
+    fn plan(&self, entry: &ModelEntry) -> Result<FleetModel, EngineError> {
         let mut options =
             LlamaOptions::new(entry.name.clone(), entry.digest, self.store.path(&entry.digest));
         options.context_tokens = self.compute.context_tokens;
@@ -163,30 +191,75 @@ impl Engines {
         };
         // The process must not plan anew: what it would find free by then is another number.
         let setup = encode(&survey.pin(&options));
-        let (context_tokens, slots) = (survey.info.context_tokens, survey.info.slots);
-        self.fleet.add(FleetModel {
+        Ok(FleetModel {
             info: survey.info,
             memory_bytes: survey.memory_bytes,
             resident_bytes_max: Some(survey.memory_bytes * RESIDENT_FACTOR + RESIDENT_SPARE_BYTES),
             setup,
             is_pinned: self.compute.pinned.contains(&entry.name),
-        })?;
-        let memory_bytes = survey.memory_bytes;
+        })
+    }
+
+    /// Takes one more model on.
+    fn take(&self, entry: ModelEntry, model: FleetModel) -> Result<(), EngineError> {
+        let (memory_bytes, slots) = (model.memory_bytes, model.info.slots);
+        let context_tokens = model.info.context_tokens;
+        self.fleet.add(model)?;
         tracing::info!(model = %entry.name, slots, context_tokens, memory_bytes, "model planned");
+        self.served().insert(entry.name.clone(), entry);
         Ok(())
     }
 
-    /// Takes a model on that was added to the store, if it is one of those to serve.
-    pub(crate) fn take_added(&self, name: &ModelName) -> Result<Taken, EngineError> {
-        let entry = self.store.get(name)?;
-        if !self.compute.models.is_empty() && !self.compute.models.contains(name) {
+    fn served(&self) -> MutexGuard<'_, BTreeMap<ModelName, ModelEntry>> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self, name: &ModelName) -> Result<Look, EngineError> {
+        let entry = match self.store.get(name) {
+            Err(ModelsError::Unknown { .. }) if self.has(name) => return Ok(Look::Gone),
+            entry => entry?,
+        };
+        if self.served().get(name) == Some(&entry) {
+            return Ok(Look::Same);
+        }
+        let model = self.plan(&entry)?;
+        Ok(Look::New(entry, Box::new(model)))
+    }
+
+    /// Serves what the store has under this name, in place of what it had; lets go of a model that
+    /// is not there any more. What cannot be served changes nothing. Returns when that has happened:
+    /// answers under way end first, while nothing new is asked of the model.
+    pub(crate) async fn follow_store(&self, name: &ModelName) -> Result<Taken, EngineError> {
+        let _one = self.changing.lock().await;
+        let (engines, called) = (self.clone(), name.clone());
+        let look = tokio::task::spawn_blocking(move || engines.look(&called)).await??;
+        if let Look::Same = look {
+            return Ok(Taken::Now);
+        }
+        if self.served().remove(name).is_some() {
+            self.fleet.remove(name).await?;
+        }
+        let Look::New(entry, model) = look else { return Ok(Taken::Gone) };
+        self.take(entry, *model)?;
+        Ok(Taken::Now)
+    }
+
+    /// The same for a model that somebody added or removed, if it is one of those to serve. What
+    /// takes longer goes on by itself.
+    pub(crate) async fn take_changed(&self, name: ModelName) -> Result<Taken, EngineError> {
+        let is_configured = self.compute.models.is_empty() || self.compute.models.contains(&name);
+        if !is_configured && !self.has(&name) {
             return Ok(Taken::NotConfigured);
         }
-        if self.has(name) {
-            return Ok(Taken::Before);
+        let engines = self.clone();
+        let mut change = tokio::spawn(async move {
+            let taken = engines.follow_store(&name).await;
+            taken.inspect_err(|error| tracing::error!(model = %name, %error, "not served"))
+        });
+        match timeout(CHANGE_PATIENCE, &mut change).await {
+            Ok(taken) => taken?,
+            Err(_) => Ok(Taken::Later),
         }
-        self.add(&entry)?;
-        Ok(Taken::Now)
     }
 
     pub(crate) fn source(&self) -> Source {

@@ -224,7 +224,9 @@ impl Puller {
             if found == Found::Whole {
                 let store = engines.store().clone();
                 let add = move || take_over(&store, &part, name, digest);
-                return take_on(engines, &joined(tokio::task::spawn_blocking(add).await)?);
+                let entry = joined(tokio::task::spawn_blocking(add).await)?;
+                engines.follow_store(&entry.name).await?;
+                return Ok(());
             }
             part.discard();
             if found == Found::Other {
@@ -378,7 +380,9 @@ async fn from_url(
         }
         added
     });
-    take_on(engines, &joined(fetched.await)?)
+    let entry = joined(fetched.await)?;
+    engines.follow_store(&entry.name).await?;
+    Ok(())
 }
 
 /// Adds a file that an address gave, unless the ledger has accepted only others under its name.
@@ -405,14 +409,6 @@ fn joined<T, E: Into<PullError>>(
     result: Result<Result<T, E>, tokio::task::JoinError>,
 ) -> Result<T, PullError> {
     result.map_err(|error| PullError::Io(io::Error::other(error)))?.map_err(Into::into)
-}
-
-/// Serves a model that was just added.
-fn take_on(engines: &Engines, entry: &ModelEntry) -> Result<(), PullError> {
-    if !engines.has(&entry.name) {
-        engines.add(entry)?;
-    }
-    Ok(())
 }
 
 /// What an app is told.

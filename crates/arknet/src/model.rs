@@ -55,20 +55,22 @@ pub(crate) fn run(home: Home<'_>, command: ModelCommand, out: &Out) -> anyhow::R
         ModelCommand::Register(order) => crate::ledger::register(home, *order, out),
         ModelCommand::Remove { name } => {
             let entry = store.remove(&name)?;
-            out.result(&entry, &format!("removed {name}"))
+            let served = serve(data, &name, out);
+            out.result(&entry, &format!("removed {name}{served}"))
         }
         ModelCommand::Verify { name } => verify(data, &store, name, out),
     }
 }
 
-/// Has the running node serve what was added, where there is one. Says what became of that.
+/// Has the running node serve a model as it is now, where there is one. Says what became of that.
 fn serve(data: &DataDir, name: &ModelName, out: &Out) -> &'static str {
     let Ok(node) = NodeApi::of(data) else {
         return "";
     };
     match node.post::<Taken>("/models/serve", &serde_json::json!({ "name": name })) {
         Ok(Taken::Now) => "; the running node serves it",
-        Ok(Taken::Before) => "; the running node serves it as it was, until it is started again",
+        Ok(Taken::Gone) => "; the running node has let it go",
+        Ok(Taken::Later) => "; the running node follows when the model's answers have ended",
         Ok(Taken::NotConfigured) => "; the running node serves only what compute.models names",
         Err(error) => {
             out.note(&format!("the running node does not serve {name}: {error:#}"));

@@ -120,7 +120,7 @@ async fn pull(State(admin): State<Arc<Admin>>, body: Body) -> Result<Response, A
     Ok((kind, Body::from_stream(lines)).into_response())
 }
 
-/// Serves a model that was added to the models of this machine since the node started.
+/// Serves a model of this machine as it is now: added, changed or removed since the node started.
 async fn serve(
     State(admin): State<Arc<Admin>>,
     body: Body,
@@ -130,14 +130,12 @@ async fn serve(
         let words = "this node runs no models: it does not play the compute role";
         ApiError::new(StatusCode::CONFLICT, "no_compute", words)
     })?;
-    let take = tokio::task::spawn_blocking(move || engines.take_added(&name));
-    let taken = take.await.map_err(|error| error.to_string());
+    let taken = engines.take_changed(name).await;
     // Whoever is told asks at once.
     admin.serving.update();
-    let taken = taken.and_then(|taken| taken.map_err(|error| error.to_string()));
-    taken
-        .map(|taken| Json(json!(taken)))
-        .map_err(|words| ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "not_served", words))
+    taken.map(|taken| Json(json!(taken))).map_err(|error| {
+        ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, "not_served", error.to_string())
+    })
 }
 
 /// The digests of the files that the ledger has accepted under a name.

@@ -87,7 +87,12 @@ fn a_model_that_is_added_to_a_running_node_is_served() {
     };
     assert!(add("later/tiny").contains("the running node serves it\n"));
     assert!(is_answered(&node, "later/tiny"));
-    assert!(add("later/tiny").contains("as it was"));
+    assert!(add("later/tiny").contains("the running node serves it\n"), "again is no change");
+    let output = run(home, &["model", "remove", "later/tiny"]);
+    assert!(text(&output.stdout).contains("has let it go"), "{}", text(&output.stderr));
+    assert!(!is_answered(&node, "later/tiny"));
+    assert!(add("later/tiny").contains("the running node serves it\n"));
+    assert!(is_answered(&node, "later/tiny"));
     drop(node);
     fs::write(home.join("arknet.toml"), "[compute]\nmodels = [\"later/tiny\"]\n").unwrap();
     let node = Node::start(home, &flags("compute,gateway", None));

@@ -6,27 +6,29 @@ use crate::{
     clients::Suite,
     gguf::{Projector, projector},
     network::{
-        ANYONE, ASKING_ANYONE, Node, TINY, flags, json_of, run, text, wait_for_model, wait_for_peer,
+        ANYONE, ASKING_ANYONE, Node, TINY, flags, get, json_of, run, text, wait_for_model,
+        wait_for_peer,
     },
 };
 
 const MODEL: &str = "looking/tiny";
+const SHIPPED: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../arknet-engine/assets/arknet-tiny.gguf");
 
 /// Adds the shipped model twice, once with a projector of random numbers.
 fn add(home: &Path) {
     fs::create_dir_all(home).unwrap();
-    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../arknet-engine/assets/arknet-tiny.gguf");
-    json_of(home, &["model", "add", model, "--name", TINY]);
+    json_of(home, &["model", "add", SHIPPED, "--name", TINY]);
     let file = home.join("mmproj.gguf");
     projector(&file, Projector::OwnSize);
     let file = file.to_str().unwrap();
     // A model is no projector, and nothing is added with one.
-    let refused = run(home, &["model", "add", model, "--name", MODEL, "--projector", model]);
+    let refused = run(home, &["model", "add", SHIPPED, "--name", MODEL, "--projector", SHIPPED]);
     assert!(text(&refused.stderr).contains("no projector"), "{}", text(&refused.stderr));
     assert_eq!(json_of(home, &["model", "list"]).as_array().unwrap().len(), 1);
     let refused = run(home, &["model", "add", file, "--name", MODEL]);
     assert!(text(&refused.stderr).contains("--projector"), "{}", text(&refused.stderr));
-    let added = json_of(home, &["model", "add", model, "--name", MODEL, "--projector", file]);
+    let added = json_of(home, &["model", "add", SHIPPED, "--name", MODEL, "--projector", file]);
     assert_eq!(json_of(home, &["model", "verify", MODEL])[0]["projector"], added["projector"]);
 }
 
@@ -51,4 +53,20 @@ fn pictures_for_a_model_at_home_and_one_of_another_peer() {
     let names: Vec<_> = blobs.map(|blob| blob.file_name()).collect();
     let files = names.iter().filter(|name| name.to_string_lossy().ends_with(".gguf")).count();
     assert_eq!(files, 1, "the projector went with its model: {names:?}");
+    takes_pictures_from_when_it_can(&home, &compute);
+}
+
+/// A projector that comes later, while the node serves its model.
+fn takes_pictures_from_when_it_can(home: &Path, node: &Node) {
+    let file = home.join("mmproj.gguf");
+    let added = |projector: &[&str]| {
+        let arguments = [&["model", "add", SHIPPED, "--name", MODEL], projector].concat();
+        let output = run(home, &arguments);
+        assert!(text(&output.stdout).contains("the running node serves it"), "{output:?}");
+        let models = get(node.gateway(), "/v1/models");
+        let model = models["data"].as_array().unwrap().iter().find(|model| model["id"] == MODEL);
+        model.unwrap()["arknet"]["capabilities"].to_string().contains("vision")
+    };
+    assert!(!added(&[]));
+    assert!(added(&["--projector", file.to_str().unwrap()]));
 }
