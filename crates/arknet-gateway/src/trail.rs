@@ -4,12 +4,14 @@ use std::{
 };
 
 use arknet_types::{Input, ModelName, PublicKey, Reply, Usage};
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::HeaderMap;
 use opentelemetry::{global, propagation::Extractor, trace::TraceContextExt as _};
 use tracing::{Span, field};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::{Ask, Observer, Pass, RequestRecord, id::RequestId, server::CLIENT_LEFT};
+
+const TRACE_PARENT: &str = "traceparent";
 
 /// What is kept of one request while it runs. When the last holder lets go of it, the request has
 /// ended: its tokens are counted against its key, and the observer hears of it.
@@ -182,16 +184,20 @@ impl Trail {
     }
 }
 
-/// What a request says of its trace.
+/// What a request says of its trace: two numbers and a flag. What else it may say in `tracestate` is
+/// text of the client's, which leaves no node.
 struct Headers<'a>(&'a HeaderMap);
 
 impl Extractor for Headers<'_> {
     fn get(&self, key: &str) -> Option<&str> {
+        if key != TRACE_PARENT {
+            return None;
+        }
         self.0.get(key)?.to_str().ok()
     }
 
     fn keys(&self) -> Vec<&str> {
-        self.0.keys().map(HeaderName::as_str).collect()
+        vec![TRACE_PARENT]
     }
 }
 

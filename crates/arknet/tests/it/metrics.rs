@@ -83,6 +83,7 @@ fn traces_go_where_they_are_wanted_and_hold_no_words() {
     // Part of a trace that the app began.
     let response = ureq::post(format!("http://{}/v1/chat/completions", node.gateway()))
         .header("traceparent", "00-4172636e65742d7472616365206f6e65-6172636e65747370-01")
+        .header("tracestate", "app=marimba")
         .send(question("xylophone", false).to_string());
     assert_eq!(response.unwrap().status(), 200);
     // The rest is sent when the node stops.
@@ -92,5 +93,5 @@ fn traces_go_where_they_are_wanted_and_hold_no_words() {
     assert!(text.starts_with("POST /v1/traces"), "{text}");
     assert!(text.contains("arknet/tiny") && text.contains("openai"), "{text}");
     assert!(text.contains("Arcnet-trace one") && text.contains("arcnetsp"), "{text}");
-    assert!(!text.contains("xylophone"));
+    assert!(!text.contains("xylophone") && !text.contains("marimba"));
 }
