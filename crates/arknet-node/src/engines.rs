@@ -226,10 +226,7 @@ impl Engines {
         Ok(Look::New(entry, Box::new(model)))
     }
 
-    /// Serves what the store has under this name, in place of what it had; lets go of a model that
-    /// is not there any more. What cannot be served changes nothing. Returns when that has happened:
-    /// answers under way end first, while nothing new is asked of the model.
-    pub(crate) async fn follow_store(&self, name: &ModelName) -> Result<Taken, EngineError> {
+    async fn follow(&self, name: &ModelName) -> Result<Taken, EngineError> {
         let _one = self.changing.lock().await;
         let (engines, called) = (self.clone(), name.clone());
         let look = tokio::task::spawn_blocking(move || engines.look(&called)).await??;
@@ -244,22 +241,28 @@ impl Engines {
         Ok(Taken::Now)
     }
 
-    /// The same for a model that somebody added or removed, if it is one of those to serve. What
-    /// takes longer goes on by itself.
+    /// Serves what the store has under this name, in place of what it had; lets go of a model that
+    /// is not there any more. What cannot be served changes nothing. Returns when that has happened:
+    /// answers under way end first, while nothing new is asked of the model. Goes on when nobody waits
+    /// for it any more, as a model that was let go is not served until it has ended.
+    pub(crate) async fn follow_store(&self, name: ModelName) -> Result<Taken, EngineError> {
+        let engines = self.clone();
+        let change = tokio::spawn(async move {
+            let taken = engines.follow(&name).await;
+            taken.inspect_err(|error| tracing::error!(model = %name, %error, "not served"))
+        });
+        change.await?
+    }
+
+    /// The same for a model that somebody added or removed, if it is one of those to serve. Waits for
+    /// a moment only.
     pub(crate) async fn take_changed(&self, name: ModelName) -> Result<Taken, EngineError> {
         let is_configured = self.compute.models.is_empty() || self.compute.models.contains(&name);
         if !is_configured && !self.has(&name) {
             return Ok(Taken::NotConfigured);
         }
-        let engines = self.clone();
-        let mut change = tokio::spawn(async move {
-            let taken = engines.follow_store(&name).await;
-            taken.inspect_err(|error| tracing::error!(model = %name, %error, "not served"))
-        });
-        match timeout(CHANGE_PATIENCE, &mut change).await {
-            Ok(taken) => taken?,
-            Err(_) => Ok(Taken::Later),
-        }
+        let taken = timeout(CHANGE_PATIENCE, self.follow_store(name)).await;
+        taken.unwrap_or(Ok(Taken::Later))
     }
 
     pub(crate) fn source(&self) -> Source {

@@ -225,7 +225,7 @@ impl Puller {
                 let store = engines.store().clone();
                 let add = move || take_over(&store, &part, name, digest);
                 let entry = joined(tokio::task::spawn_blocking(add).await)?;
-                engines.follow_store(&entry.name).await?;
+                engines.follow_store(entry.name).await?;
                 return Ok(());
             }
             part.discard();
@@ -381,7 +381,7 @@ async fn from_url(
         added
     });
     let entry = joined(fetched.await)?;
-    engines.follow_store(&entry.name).await?;
+    engines.follow_store(entry.name).await?;
     Ok(())
 }
 
