@@ -17,7 +17,9 @@ use arknet_provider::{
 use crate::{lan::Host, provider::BenchProvider};
 
 /// In place of a transport: the URL of a service for the node to stand before.
-const UPSTREAM: &str = "upstream:";
+pub(crate) const UPSTREAM: &str = "upstream:";
+/// The same, with processors that are kept awake for requests.
+pub(crate) const AWAKE_UPSTREAM: &str = "awake-upstream:";
 /// In place of a transport: the address to listen at.
 const LAN: &str = "lan:";
 
@@ -103,7 +105,7 @@ pub(crate) fn run(arguments: &[String]) -> anyhow::Result<()> {
     let providers: Vec<Arc<dyn Provider>> =
         if config.plays(Role::Compute) { vec![Arc::new(BenchProvider::new())] } else { vec![] };
     tokio::runtime::Runtime::new()?.block_on(async {
-        let node = if transport.starts_with(UPSTREAM) {
+        let node = if service_of(transport).is_some() {
             Node::start(&data, config)?
         } else {
             Node::start_with(&data, config, providers)?
@@ -121,9 +123,17 @@ fn println_status(status: &Status) -> anyhow::Result<()> {
     Ok(stdout.flush()?)
 }
 
+/// The URL of the service, where the node is to stand before one.
+fn service_of(transport: &str) -> Option<&str> {
+    transport.strip_prefix(UPSTREAM).or_else(|| transport.strip_prefix(AWAKE_UPSTREAM))
+}
+
 fn config(role: Role, transport: &str, seed: &[String]) -> Config {
     let mut config = Config { roles: [role].into(), ..Config::default() };
-    if let Some(url) = transport.strip_prefix(UPSTREAM) {
+    if let Some(url) = service_of(transport) {
+        if transport.starts_with(AWAKE_UPSTREAM) {
+            config.gateway.wake_latency_us_max = Some(0);
+        }
         let mut upstream = UpstreamOptions::new("bench", UpstreamKind::OpenAi, url);
         upstream.slots = 1024;
         config.upstreams.0.push(upstream);

@@ -2,8 +2,7 @@
 //! directly, on loopback, in one run.
 
 use std::{
-    fs::File,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
     net::SocketAddr,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -18,15 +17,12 @@ use tokio::{
 
 use crate::{
     load::{self, Connection, Load, percentile},
-    nodes::NodeProcess,
+    nodes::{AWAKE_UPSTREAM, NodeProcess, UPSTREAM},
     provider::{INSTANT, PACE, PACED},
 };
 
 const STREAMS: usize = 512;
 const STREAM_TOKENS: u32 = 100;
-/// Where Linux is told how long processors may take to wake up, in microseconds, for as long as the
-/// file is open.
-const AWAKE: &str = "/dev/cpu_dma_latency";
 /// How long the node may take to find the service.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -34,22 +30,17 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     // A process of its own: asked directly it has to be woken as it has to be through the gateway.
     let service_process = ServiceProcess::start()?;
     let service = service_process.address;
-    let gateway = NodeProcess::start("gateway", None, &format!("upstream:http://{service}"))?;
-    let address = gateway.status.gateway.context("the gateway has an address")?;
-    let deadline = Instant::now() + PATIENCE;
-    while Connection::open(address, INSTANT, 1, false).await?.send().await.is_err() {
-        ensure!(Instant::now() < deadline, "the gateway does not find the service");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
     println!("gateway alone, before a service that answers at once");
+    // With one request at a time every processor sleeps in between, and on a virtual machine it can take
+    // longer to wake one than all of the gateway's work.
+    let (gateway, address) = start(UPSTREAM, service).await?;
     one_by_one(service, address).await?;
-    match keep_awake() {
-        Ok(awake) => {
-            println!("  the same with processors that do not sleep:");
-            one_by_one(service, address).await?;
-            drop(awake);
-        }
-        Err(error) => println!("  processors sleep ({AWAKE}: {error})"),
+    {
+        let (_gateway, address) = start(AWAKE_UPSTREAM, service).await?;
+        println!(
+            "  with wake_latency_us_max = 0, which keeps processors awake when asked directly too:"
+        );
+        one_by_one(service, address).await?;
     }
     load::run(address, INSTANT, false, 64, 5_000).await?;
     let before = gateway.cpu_seconds()?;
@@ -66,15 +57,16 @@ pub(crate) async fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Keeps the processors awake until it is closed.
-///
-/// With one request at a time every processor sleeps in between, and on a virtual machine it takes
-/// longer to wake one than all of the gateway's work. How many wake-ups there are depends on which
-/// processors the system gives to whom, which differs between asking directly and through the node.
-fn keep_awake() -> std::io::Result<File> {
-    let mut latency = File::options().write(true).open(AWAKE)?;
-    latency.write_all(&0_i32.to_ne_bytes())?;
-    Ok(latency)
+/// A node before the service, once it has found it.
+async fn start(kind: &str, service: SocketAddr) -> anyhow::Result<(NodeProcess, SocketAddr)> {
+    let gateway = NodeProcess::start("gateway", None, &format!("{kind}http://{service}"))?;
+    let address = gateway.status.gateway.context("the gateway has an address")?;
+    let deadline = Instant::now() + PATIENCE;
+    while Connection::open(address, INSTANT, 1, false).await?.send().await.is_err() {
+        ensure!(Instant::now() < deadline, "the gateway does not find the service");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    Ok((gateway, address))
 }
 
 async fn one_by_one(service: SocketAddr, gateway: SocketAddr) -> anyhow::Result<()> {

@@ -8,6 +8,9 @@ pub const METRICS_CONTENT_TYPE: &str = "application/openmetrics-text; version=1.
 
 /// Who wants to know how requests went. Implemented by the node, for `/metrics`.
 pub trait Observer: Send + Sync + 'static {
+    /// A request has begun. Called inside of a runtime.
+    fn began(&self);
+
     /// A request has ended: its answer is complete, refused, or nobody waits for it any more.
     fn ended(&self, record: &RequestRecord);
 

@@ -75,6 +75,9 @@ impl Trail {
         };
         let state =
             State { record, pass: None, seen: 0, running: 0, shared: true, looked_at: false };
+        if let Some(observer) = &observer {
+            observer.began();
+        }
         Arc::new(Self { started: Instant::now(), observer, span, state: Mutex::new(state) })
     }
 

@@ -179,6 +179,10 @@ pub struct Gateway {
     pub allowed_origins: Vec<String>,
     /// What the requests of this gateway may cost in a day, in atoms; 0 uses free peers only.
     pub spending_cap_atoms: u64,
+    /// So long, in microseconds, processors may take at most to wake up while there are requests (0 to
+    /// 1000000); 0 keeps them awake. What the system does by itself when not given. Linux only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wake_latency_us_max: Option<u32>,
 }
 
 /// Whom a gateway asks.
@@ -385,6 +389,7 @@ impl Default for Gateway {
             allowed_hosts: vec![],
             allowed_origins: vec![],
             spending_cap_atoms: 0,
+            wake_latency_us_max: None,
         }
     }
 }
@@ -615,6 +620,12 @@ impl Config {
                 1_024,
                 1 << 40,
             ),
+            (
+                "gateway.wake_latency_us_max",
+                self.gateway.wake_latency_us_max.unwrap_or(0).into(),
+                0,
+                1_000_000,
+            ),
             ("compute.context_tokens", compute.context_tokens.unwrap_or(64).into(), 64, 1 << 24),
         ]
         .into_iter()
@@ -707,6 +718,7 @@ mod tests {
             ("[gateway]\nask = \"nobody\"", "unknown variant `nobody`"),
             ("[grid]\nnode_id = \"my node\"", "may not contain"),
             ("[compute]\nqueue_max = 65537", "between 0 and 65536"),
+            ("[gateway]\nwake_latency_us_max = 1000001", "between 0 and 1000000"),
             ("[compute]\nallow_peers = [\"bob\"]", "arknet peers approve"),
             ("[ledger]\ncheckpoint_ms = 600001", "ledger.checkpoint_ms must lie between 0 and"),
             (

@@ -20,6 +20,7 @@ use crate::{
     pull::Puller,
     scrape::Scrape,
     serving::{Running, Serving},
+    wake_latency::WakeLatency,
 };
 
 /// What stands behind the gateway of a node.
@@ -151,13 +152,23 @@ impl Dispatch for NodeDispatch {
     }
 }
 
-/// Tells the metrics how requests went.
+/// Tells the metrics how requests went, and the processors that there are some.
 pub(crate) struct NodeObserver {
     pub(crate) scrape: Arc<Scrape>,
+    pub(crate) wake_latency: Option<WakeLatency>,
 }
 
 impl Observer for NodeObserver {
+    fn began(&self) {
+        if let Some(wake_latency) = &self.wake_latency {
+            wake_latency.began();
+        }
+    }
+
     fn ended(&self, record: &RequestRecord) {
+        if let Some(wake_latency) = &self.wake_latency {
+            wake_latency.ended();
+        }
         self.scrape.metrics().app_request_ended(record);
     }
 

@@ -38,6 +38,7 @@ mod reputation;
 mod scrape;
 pub mod secrets;
 pub mod serving;
+mod wake_latency;
 
 pub use admin::{
     ApproveAnswer, ApprovedPeer, DiscoveredPeer, GridStatus, PeerList, PeerReport, PendingPeer,

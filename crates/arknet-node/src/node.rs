@@ -54,6 +54,7 @@ use crate::{
     scrape::Scrape,
     secrets::SecretError,
     serving::{Serving, ServingOptions, Source},
+    wake_latency::WakeLatency,
 };
 
 /// A gateway opens a session a day, each with the day's cap.
@@ -515,7 +516,10 @@ impl Door<'_> {
             allowed_hosts: config.allowed_hosts.clone(),
             allowed_origins: config.allowed_origins.clone(),
             keys: Some(keys),
-            observer: Some(Arc::new(NodeObserver { scrape: Arc::clone(self.scrape) })),
+            observer: Some(Arc::new(NodeObserver {
+                scrape: Arc::clone(self.scrape),
+                wake_latency: config.wake_latency_us_max.and_then(WakeLatency::new),
+            })),
             ..arknet_gateway::Options::default()
         };
         options.limits.drain_ms = self.config.shutdown_grace_ms;

@@ -1,6 +1,9 @@
 use std::{
     io::Write,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use arknet_gateway::{METRICS_CONTENT_TYPE, Observer, Options, RequestRecord};
@@ -15,11 +18,20 @@ use crate::{
 };
 
 #[derive(Default)]
-struct Notes(Mutex<Vec<RequestRecord>>);
+struct Notes {
+    records: Mutex<Vec<RequestRecord>>,
+    open: AtomicUsize,
+}
 
 impl Observer for Notes {
+    fn began(&self) {
+        self.open.fetch_add(1, Ordering::SeqCst);
+    }
+
     fn ended(&self, record: &RequestRecord) {
-        self.0.lock().unwrap().push(record.clone());
+        let open = self.open.fetch_sub(1, Ordering::SeqCst);
+        assert!(open > 0, "what ends has begun");
+        self.records.lock().unwrap().push(record.clone());
     }
 
     fn metrics(&self) -> futures::future::BoxFuture<'_, String> {
@@ -35,7 +47,7 @@ async fn watched() -> (Door, Arc<Notes>) {
 
 async fn next(notes: &Notes) -> RequestRecord {
     loop {
-        if let Some(record) = notes.0.lock().unwrap().pop() {
+        if let Some(record) = notes.records.lock().unwrap().pop() {
             return record;
         }
         tokio::task::yield_now().await;
@@ -94,6 +106,7 @@ async fn every_request_leaves_a_record() {
         );
         assert!(record.until_dispatch.is_some() == (body != "{"));
     }
+    assert_eq!(notes.open.load(Ordering::SeqCst), 0, "what begins ends");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::{
     io::{Read, Write},
     net::TcpListener,
     sync::mpsc,
+    time::Instant,
 };
 
 use crate::network::{Node, PATIENCE, ask, flags, question};
@@ -94,4 +95,31 @@ fn traces_go_where_they_are_wanted_and_hold_no_words() {
     assert!(text.contains("arknet/tiny") && text.contains("openai"), "{text}");
     assert!(text.contains("Arcnet-trace one") && text.contains("arcnetsp"), "{text}");
     assert!(!text.contains("xylophone") && !text.contains("marimba"));
+}
+
+/// How long processors may take to wake up at this moment, in microseconds, if that can be known.
+fn wake_latency_us() -> Option<i32> {
+    let mut told = [0; 4];
+    std::fs::File::open("/dev/cpu_dma_latency").ok()?.read_exact(&mut told).unwrap();
+    Some(i32::from_ne_bytes(told))
+}
+
+#[test]
+fn processors_stay_awake_for_requests_where_that_is_wanted() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = "[gateway]\nwake_latency_us_max = 12345\n";
+    std::fs::write(directory.path().join("arknet.toml"), config).unwrap();
+    let node = Node::start(directory.path(), &flags("compute,gateway", None));
+    let before = wake_latency_us();
+    assert_eq!(ask(node.gateway(), question("hello", false)).status, 200);
+    // Only some may tell the system, and some systems are not to be told: the answer comes anyway.
+    if let Some(before) = before {
+        assert!(before > 12_345, "nobody asks yet: {before}");
+        assert!(wake_latency_us().unwrap() <= 12_345);
+        let deadline = Instant::now() + PATIENCE;
+        while wake_latency_us() != Some(before) {
+            assert!(Instant::now() < deadline, "processors may sleep again");
+            std::thread::yield_now();
+        }
+    }
 }
