@@ -57,6 +57,7 @@ fn from_child() -> anyhow::Result<Vec<Vec<u8>>> {
     let info = ModelInfo {
         name: "arknet/tiny".parse()?,
         digest: None,
+        projector: None,
         capabilities: Capabilities::GENERATE.with(Capabilities::TOOLS),
         context_tokens: 4096,
         slots: 4,

@@ -29,6 +29,7 @@ impl BenchProvider {
         let info = |name: &str, digest| ModelInfo {
             name: ModelName::new(name).expect("the names are valid"),
             digest: Some(ModelDigest([digest; 32])),
+            projector: None,
             capabilities: Capabilities::GENERATE,
             context_tokens: 8192,
             slots: SLOTS,

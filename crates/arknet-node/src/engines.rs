@@ -15,7 +15,7 @@ use arknet_engine::{
 };
 use arknet_gateway::{About, KeepAlive, LoadedModel};
 use arknet_provider::{
-    Provider, child,
+    ModelInfo, Provider, child,
     fleet::{self, Fleet, FleetError, FleetModel, FleetOptions},
 };
 use arknet_types::{ModelName, Profile, Refusal, RefusalCode, decode, encode};
@@ -191,8 +191,9 @@ impl Engines {
         };
         // The process must not plan anew: what it would find free by then is another number.
         let setup = encode(&survey.pin(&options));
+        let projector = entry.projector.map(|projector| projector.digest);
         Ok(FleetModel {
-            info: survey.info,
+            info: ModelInfo { projector, ..survey.info },
             memory_bytes: survey.memory_bytes,
             resident_bytes_max: Some(survey.memory_bytes * RESIDENT_FACTOR + RESIDENT_SPARE_BYTES),
             setup,

@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     ModelStore,
     blocks::{self, FileTree},
+    models::ModelEntry,
 };
 
 /// Pieces read ahead of the one who takes them.
@@ -61,6 +62,7 @@ impl ModelFiles {
         ModelInfo {
             name: ModelName::new(NAME).expect("a valid name"),
             digest: None,
+            projector: None,
             capabilities: Capabilities::FILE,
             context_tokens: 0,
             slots,
@@ -74,7 +76,7 @@ impl Shared {
         let unknown = || Refusal::new(RefusalCode::UnknownModel, "this file is not here");
         // Only what the index names: a file may lie there that is not meant to be had.
         let entries = self.store.list().map_err(|_| unknown())?;
-        if !entries.iter().any(|entry| entry.digest == digest) {
+        if !entries.iter().flat_map(ModelEntry::digests).any(|named| named == digest) {
             return Err(unknown());
         }
         let path = self.store.path(&digest);

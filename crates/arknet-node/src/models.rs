@@ -60,7 +60,7 @@ impl ModelEntry {
     }
 
     /// Its files.
-    fn digests(&self) -> impl Iterator<Item = ModelDigest> {
+    pub(crate) fn digests(&self) -> impl Iterator<Item = ModelDigest> {
         std::iter::once(self.digest).chain(self.projector.map(|projector| projector.digest))
     }
 }
@@ -222,17 +222,26 @@ impl ModelStore {
     ) -> Result<ModelEntry, ModelsError> {
         check_projector(source)?;
         self.copy_in(source, &mut progress, |draft, digest, bytes| {
-            let mut entries = self.list()?;
-            let entry = entries.iter_mut().find(|entry| entry.name == *name);
-            let entry = entry.ok_or_else(|| ModelsError::Unknown { name: name.clone() })?;
-            let before = entry.projector.replace(ProjectorEntry { digest, bytes });
-            let entry = entry.clone();
-            let path = self.path(&digest);
-            fs::rename(draft, &path).map_err(at(&path))?;
-            self.write_index(&entries)?;
-            self.forget_unused(before.map(|before| before.digest).into_iter(), &entries)?;
-            Ok(entry)
+            self.take_projector(draft, name, ProjectorEntry { digest, bytes })
         })
+    }
+
+    fn take_projector(
+        &self,
+        draft: &Path,
+        name: &ModelName,
+        projector: ProjectorEntry,
+    ) -> Result<ModelEntry, ModelsError> {
+        let mut entries = self.list()?;
+        let entry = entries.iter_mut().find(|entry| entry.name == *name);
+        let entry = entry.ok_or_else(|| ModelsError::Unknown { name: name.clone() })?;
+        let before = entry.projector.replace(projector);
+        let entry = entry.clone();
+        let path = self.path(&projector.digest);
+        fs::rename(draft, &path).map_err(at(&path))?;
+        self.write_index(&entries)?;
+        self.forget_unused(before.map(|before| before.digest).into_iter(), &entries)?;
+        Ok(entry)
     }
 
     /// Copies a file into the store's directory, where `take` is to find it a place.
@@ -284,6 +293,18 @@ impl ModelStore {
         let bytes = fs::metadata(file).map_err(at(file))?.len();
         let entry = ModelEntry::new(name, digest, bytes, info.architecture);
         self.take(file, entry, Some(digest))
+    }
+
+    /// The same for the projector of a model.
+    pub(crate) fn adopt_projector(
+        &self,
+        file: &Path,
+        name: &ModelName,
+        digest: ModelDigest,
+    ) -> Result<ModelEntry, ModelsError> {
+        check_projector(file)?;
+        let bytes = fs::metadata(file).map_err(at(file))?.len();
+        self.take_projector(file, name, ProjectorEntry { digest, bytes })
     }
 
     /// Forgets a model; its file goes when no other name uses it.

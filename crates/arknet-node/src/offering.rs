@@ -123,6 +123,7 @@ impl Offering {
             (capabilities != Capabilities::NONE).then(|| ModelOffer {
                 name: served.info.name.clone(),
                 digest: served.info.digest,
+                projector: served.info.projector,
                 capabilities,
                 context_tokens: served.info.context_tokens,
                 slots_total: served.info.slots,

@@ -4,7 +4,7 @@ mod part;
 mod swarm;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io,
     ops::ControlFlow,
@@ -76,6 +76,8 @@ enum PullError {
     NoEngine,
     #[error("found {found}, the ledger has accepted {accepted} as {name}")]
     NotAccepted { found: ModelDigest, accepted: ModelDigest, name: ModelName },
+    #[error("the model is served, and takes no pictures: {0}; pull it again for its projector")]
+    Projector(Box<Self>),
     #[error("{0}")]
     Refused(Refusal),
     #[error("the model has over 1 TiB")]
@@ -137,28 +139,59 @@ impl Puller {
         let names = [Some(model), model.strip_suffix(":latest")];
         let names = names.into_iter().flatten().filter_map(|name| ModelName::new(name).ok());
         for name in names {
-            if engines.has(&name) {
-                return Ok(());
-            }
-            let (serving, called) = (self.serving.clone(), name.clone());
-            let look = tokio::task::spawn_blocking(move || serving.accepted(&called));
-            let accepted = joined(look.await)?;
-            if let Some(digest) = choose(&name, &self.offered(&name, from), &accepted)? {
-                return self.take_from_peers(engines, name, digest, from, reports).await;
+            if let Some(wanted) = self.wanted(engines, &name, from).await? {
+                let taking = Taking { engines, name, from, reports };
+                return self.take_from_peers(taking, wanted).await;
             }
         }
         Err(PullError::Unknown { name: model.to_owned() })
     }
 
-    /// The files that peers hand over under this name, one for each peer.
-    fn offered(&self, name: &ModelName, from: Option<PublicKey>) -> Vec<ModelDigest> {
+    /// What is to be taken from peers under this name; none where nobody has it.
+    async fn wanted(
+        &self,
+        engines: &Engines,
+        name: &ModelName,
+        from: Option<PublicKey>,
+    ) -> Result<Option<Wanted>, PullError> {
+        let (serving, store, called) =
+            (self.serving.clone(), engines.store().clone(), name.clone());
+        let look =
+            move || serving.accepted(&called).map(|accepted| (accepted, store.get(&called).ok()));
+        let (accepted, entry) = joined(tokio::task::spawn_blocking(look).await)?;
+        let offered = self.offered(name, from);
+        let here = entry.filter(|_| engines.has(name));
+        if here.is_none() && engines.has(name) {
+            return Ok(Some(Wanted::default()));
+        }
+        let digest = match &here {
+            Some(entry) => Some(entry.digest),
+            None => choose(name, offered.iter().map(|offered| offered.digest), &accepted)?,
+        };
+        let Some(digest) = digest else { return Ok(None) };
+        let beside = offered.iter().filter(|offered| offered.digest == digest);
+        let projector = match here.as_ref().is_some_and(|entry| entry.projector.is_some()) {
+            true => None,
+            // A model is of use without pictures, and what nobody vouches for is no reason to have none.
+            false => choose(name, beside.filter_map(|offered| offered.projector), &accepted)
+                .inspect_err(|error| tracing::warn!(%error, "a projector is not taken"))
+                .unwrap_or_default(),
+        };
+        Ok(Some(Wanted { model: here.is_none().then_some(digest), projector }))
+    }
+
+    /// The files that peers hand over under this name, as each of them has it.
+    fn offered(&self, name: &ModelName, from: Option<PublicKey>) -> Vec<Offered> {
         self.client.mesh().offers().with(|offers| {
             let serving = offers.serving(name, Capabilities::FILE, arknet_sdk::now());
             let mine = serving.filter(|(offer, _)| {
                 let peer = offer.body.peer;
                 self.client.may_ask(&peer) && from.is_none_or(|from| peer == from)
             });
-            mine.filter_map(|(_, offered)| offered.digest).collect()
+            let files = mine.filter_map(|(_, model)| {
+                model.digest.map(|digest| Offered { digest, projector: model.projector })
+            });
+            files.collect()
         })
     }
 
@@ -167,7 +200,7 @@ impl Puller {
         let now = arknet_sdk::now();
         let mut sources: Vec<_> = self.client.mesh().offers().with(|offers| {
             let has_it = |model: &arknet_types::ModelOffer| {
-                model.digest == Some(digest)
+                [model.digest, model.projector].contains(&Some(digest))
                     && Capabilities::FILE.without(model.capabilities) == Capabilities::NONE
             };
             let living = offers.living(now).filter(|offer| offer.body.models.iter().any(has_it));
@@ -178,19 +211,57 @@ impl Puller {
         sources
     }
 
-    async fn take_from_peers(
+    /// Takes the files of a model, and serves it. Without its projector it can be used, too.
+    async fn take_from_peers(&self, taking: Taking<'_>, wanted: Wanted) -> Result<(), PullError> {
+        if let Some(digest) = wanted.model {
+            let name = taking.name.clone();
+            self.take(&taking, digest, move |store, file| store.adopt(file, name, digest)).await?;
+        }
+        if let Some(digest) = wanted.projector {
+            let name = taking.name.clone();
+            let adopt =
+                move |store: &ModelStore, file: &Path| store.adopt_projector(file, &name, digest);
+            let taken = self.take(&taking, digest, adopt).await;
+            taken.map_err(|error| PullError::Projector(Box::new(error)))?;
+        }
+        Ok(())
+    }
+
+    /// Takes one file, makes a model of it or a part of one, and serves that.
+    async fn take(
         &self,
-        engines: &Engines,
-        name: ModelName,
+        taking: &Taking<'_>,
         digest: ModelDigest,
-        from: Option<PublicKey>,
-        reports: &Reports,
+        adopt: impl FnOnce(&ModelStore, &Path) -> Result<ModelEntry, ModelsError> + Send + 'static,
     ) -> Result<(), PullError> {
+        let part = self.transfer(taking, digest).await?;
+        let store = taking.engines.store().clone();
+        let add = move || {
+            let adopted = adopt(&store, part.path());
+            if adopted.is_ok() {
+                part.keep_tree(&store, digest)?;
+            }
+            // Whether it is what it should be or worthless: it has done its duty.
+            part.discard();
+            adopted.map_err(PullError::from)
+        };
+        joined(tokio::task::spawn_blocking(add).await)?;
+        taking.engines.follow_store(taking.name.clone()).await?;
+        Ok(())
+    }
+
+    /// Takes one file, whole and checked.
+    async fn transfer(
+        &self,
+        taking: &Taking<'_>,
+        digest: ModelDigest,
+    ) -> Result<Arc<Part>, PullError> {
+        let Taking { engines, name, from, reports } = taking;
         let swarm = Swarm { client: self.client.clone(), name: name.clone(), digest };
         let mut liars = BTreeSet::new();
         let mut failures = 0;
         loop {
-            let mut sources = self.sources(digest, from);
+            let mut sources = self.sources(digest, *from);
             sources.retain(|peer| !liars.contains(peer));
             let (claims, refusal) = swarm.claims(sources).await;
             // What was begun goes on; else what most of them say is tried first.
@@ -222,11 +293,7 @@ impl Puller {
             let _ = reports.send(Pull::Verifying).await;
             let found = check(&part, claim, digest).await?;
             if found == Found::Whole {
-                let store = engines.store().clone();
-                let add = move || take_over(&store, &part, name, digest);
-                let entry = joined(tokio::task::spawn_blocking(add).await)?;
-                engines.follow_store(entry.name).await?;
-                return Ok(());
+                return Ok(part);
             }
             part.discard();
             if found == Found::Other {
@@ -248,17 +315,41 @@ impl Puller {
     }
 }
 
+/// What is asked of peers, and on whose behalf.
+struct Taking<'a> {
+    engines: &'a Engines,
+    name: ModelName,
+    from: Option<PublicKey>,
+    reports: &'a Reports,
+}
+
+/// The files that are to be taken.
+#[derive(Default)]
+struct Wanted {
+    model: Option<ModelDigest>,
+    projector: Option<ModelDigest>,
+}
+
+/// A model as a peer hands it over.
+struct Offered {
+    digest: ModelDigest,
+    projector: Option<ModelDigest>,
+}
+
 /// The file that most peers offer, of those that the ledger has accepted under this name where it has
 /// accepted any.
 fn choose(
     name: &ModelName,
-    offered: &[ModelDigest],
+    offered: impl Iterator<Item = ModelDigest>,
     accepted: &BTreeSet<ModelDigest>,
 ) -> Result<Option<ModelDigest>, PullError> {
+    let mut votes = BTreeMap::<ModelDigest, u32>::new();
+    for digest in offered {
+        *votes.entry(digest).or_default() += 1;
+    }
     let most = |counts: &dyn Fn(&ModelDigest) -> bool| {
-        let votes = |digest: &ModelDigest| offered.iter().filter(|d| *d == digest).count();
-        let counted = offered.iter().filter(|digest| counts(digest));
-        counted.max_by_key(|digest| (votes(digest), digest.0)).copied()
+        let counted = votes.iter().filter(|(digest, _)| counts(digest));
+        counted.max_by_key(|(_, votes)| **votes).map(|(digest, _)| *digest)
     };
     let chosen = most(&|digest| accepted.is_empty() || accepted.contains(digest));
     match (chosen, most(&|_| true), accepted.first()) {
@@ -335,22 +426,6 @@ async fn check(part: &Arc<Part>, claim: Claim, digest: ModelDigest) -> Result<Fo
     joined(tokio::task::spawn_blocking(check).await)
 }
 
-/// Makes a model of a file that has come.
-fn take_over(
-    store: &ModelStore,
-    part: &Part,
-    name: ModelName,
-    digest: ModelDigest,
-) -> Result<ModelEntry, PullError> {
-    let adopted = store.adopt(part.path(), name, digest);
-    if adopted.is_ok() {
-        part.keep_tree(store, digest)?;
-    }
-    // Whether it is a model or worthless: it has done its duty.
-    part.discard();
-    Ok(adopted?)
-}
-
 async fn from_url(
     engines: &Engines,
     serving: &Serving,
@@ -400,7 +475,7 @@ fn add_fetched(
     // Where the ledger says nothing of the name, adding hashes it early enough.
     let digest = match accepted.is_empty() {
         true => None,
-        false => choose(&name, &[ModelStore::digest(file)?], &accepted)?,
+        false => choose(&name, std::iter::once(ModelStore::digest(file)?), &accepted)?,
     };
     Ok(store.add(file, Some(name), digest, |_| {})?)
 }
@@ -415,6 +490,7 @@ fn joined<T, E: Into<PullError>>(
 fn refusal(error: PullError) -> Refusal {
     let words = error.to_string();
     match error {
+        PullError::Projector(error) => Refusal::new(refusal(*error).code, words),
         PullError::Refused(refusal) => refusal,
         PullError::NotAccepted { .. } | PullError::Unknown { .. } => {
             Refusal::new(RefusalCode::UnknownModel, words)
@@ -440,7 +516,7 @@ mod tests {
         let name = ModelName::new("m".repeat(arknet_types::limits::MODEL_NAME_BYTES_MAX)).unwrap();
         let [one, two, three] = [1, 2, 3].map(|n| ModelDigest([n; 32]));
         let chosen = |offered: &[ModelDigest], accepted: &[ModelDigest]| {
-            choose(&name, offered, &accepted.iter().copied().collect())
+            choose(&name, offered.iter().copied(), &accepted.iter().copied().collect())
         };
         assert_eq!(chosen(&[one, two, two], &[]).unwrap(), Some(two), "most peers");
         assert_eq!(chosen(&[one, two, two], &[one, three]).unwrap(), Some(one));

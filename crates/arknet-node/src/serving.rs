@@ -569,7 +569,10 @@ impl Serving {
         let Input::File { digest, .. } = &infer.input else { return named };
         // A file is what its digest says, whatever it was called: the right to one model must not
         // open the file of another.
-        let has_it = |served: &Arc<Served>| served.is_shared && served.info.digest == Some(*digest);
+        let has_it = |served: &Arc<Served>| {
+            let ModelInfo { digest: model, projector, .. } = &served.info;
+            served.is_shared && [model, projector].contains(&&Some(*digest))
+        };
         named
             .filter(has_it)
             .or_else(|| self.models().values().find(|served| has_it(served)).cloned())

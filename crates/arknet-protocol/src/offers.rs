@@ -191,6 +191,7 @@ mod tests {
         let models = models.iter().map(|name| ModelOffer {
             name: ModelName::new(*name).unwrap(),
             digest: Some(ModelDigest([7; 32])),
+            projector: None,
             capabilities: Capabilities::NONE,
             context_tokens: 1,
             slots_total: 1,

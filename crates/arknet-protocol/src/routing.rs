@@ -233,6 +233,7 @@ mod tests {
             let model = ModelOffer {
                 name: model(),
                 digest: Some(ModelDigest([7; 32])),
+                projector: None,
                 capabilities: Capabilities::GENERATE,
                 context_tokens: 1,
                 slots_total: *slots_total,

@@ -148,6 +148,7 @@ fn info() -> ModelInfo {
     ModelInfo {
         name: name(),
         digest: None,
+        projector: None,
         capabilities: Capabilities::GENERATE,
         context_tokens: 4096,
         slots: 4,

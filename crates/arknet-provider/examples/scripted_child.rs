@@ -73,6 +73,7 @@ fn open(setup: &[u8], channel: fs::File) -> Result<Arc<dyn Provider>, String> {
     let info = ModelInfo {
         name,
         digest: None,
+        projector: None,
         capabilities: Capabilities::GENERATE,
         context_tokens: 4096,
         slots,

@@ -48,6 +48,8 @@ pub struct ModelInfo {
     pub name: ModelName,
     /// Which file it is; none where the file is not known, as behind a hosted service.
     pub digest: Option<ModelDigest>,
+    /// The file beside it that turns pictures into what it reads; none without one.
+    pub projector: Option<ModelDigest>,
     /// What it can do.
     pub capabilities: Capabilities,
     /// Tokens that input and answer of one request may have together.

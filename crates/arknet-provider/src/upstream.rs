@@ -223,6 +223,7 @@ impl Shared {
         ModelInfo {
             name: found.name.clone(),
             digest: None,
+            projector: None,
             capabilities: found.target.capabilities,
             context_tokens: found.target.context_tokens,
             slots: self.options.slots,

@@ -39,6 +39,8 @@ pub struct ModelOffer {
     pub name: ModelName,
     /// SHA-256 of the file; none where the file is not known, as behind a hosted service.
     pub digest: Option<ModelDigest>,
+    /// SHA-256 of the file beside it that turns pictures into what it reads; none without one.
+    pub projector: Option<ModelDigest>,
     /// What it can do.
     pub capabilities: Capabilities,
     /// Tokens of input and answer together.
@@ -198,6 +200,7 @@ mod tests {
         let model = ModelOffer {
             name: ModelName::new("m".repeat(128)).unwrap(),
             digest: Some(ModelDigest([0; 32])),
+            projector: Some(ModelDigest([0; 32])),
             capabilities: Capabilities::GENERATE,
             context_tokens: 1,
             slots_total: 1,

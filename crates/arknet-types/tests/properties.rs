@@ -52,14 +52,16 @@ fn delegation() -> impl Strategy<Value = Delegation> {
 }
 
 fn model_offer() -> impl Strategy<Value = ModelOffer> {
-    let digest = any::<Option<[u8; 32]>>();
+    let digests = any::<[Option<[u8; 32]>; 2]>();
     let capabilities = any::<[u8; 2]>().prop_map(|bytes| decode::<Capabilities>(&bytes).unwrap());
-    (model_name(), digest, capabilities, any::<u32>(), any::<[u16; 2]>(), any::<[u64; 2]>())
+    (model_name(), digests, capabilities, any::<u32>(), any::<[u16; 2]>(), any::<[u64; 2]>())
         .prop_map(
-            |(name, digest, capabilities, context_tokens, [slots_total, slots_free], prices)| {
+            |(name, digests, capabilities, context_tokens, [slots_total, slots_free], prices)| {
+                let [digest, projector] = digests.map(|digest| digest.map(ModelDigest));
                 ModelOffer {
                     name,
-                    digest: digest.map(ModelDigest),
+                    digest,
+                    projector,
                     capabilities,
                     context_tokens,
                     slots_total,

@@ -151,6 +151,7 @@ pub fn survey_with(options: &LlamaOptions, available_bytes: u64) -> Result<Surve
         info: ModelInfo {
             name: options.name.clone(),
             digest: Some(options.digest),
+            projector: None,
             capabilities: capabilities(&file, projector.is_some(), options.profile),
             context_tokens: plan.context_tokens,
             slots: plan.slots,

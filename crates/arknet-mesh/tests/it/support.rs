@@ -57,6 +57,7 @@ pub(crate) fn offer(signer: &KeyPair, addresses: &[Multiaddr], model: &str) -> O
     let model = ModelOffer {
         name: ModelName::new(model).unwrap(),
         digest: Some(ModelDigest([7; 32])),
+        projector: None,
         capabilities: Capabilities::GENERATE,
         context_tokens: 4096,
         slots_total: 4,

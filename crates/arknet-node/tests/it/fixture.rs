@@ -29,6 +29,7 @@ pub(crate) fn info(name: &str, slots: u16) -> ModelInfo {
     ModelInfo {
         name: ModelName::new(name).unwrap(),
         digest: Some(ModelDigest([1; 32])),
+        projector: None,
         capabilities: Capabilities::GENERATE,
         context_tokens: 4096,
         slots,

@@ -53,6 +53,7 @@ fn offer(key: &KeyPair, address: &str) -> Offer {
     let model = ModelOffer {
         name: ModelName::new(MODEL).unwrap(),
         digest: Some(ModelDigest([1; 32])),
+        projector: None,
         capabilities: Capabilities::GENERATE,
         context_tokens: 4096,
         slots_total: 4,

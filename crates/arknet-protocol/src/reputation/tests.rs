@@ -190,6 +190,7 @@ fn offers(now: Timestamp) -> OfferTable {
         let model = ModelOffer {
             name: model(),
             digest: Some(ModelDigest([7; 32])),
+            projector: None,
             capabilities: Capabilities::GENERATE,
             context_tokens: 1,
             slots_total: 4,

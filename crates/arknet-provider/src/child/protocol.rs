@@ -212,6 +212,7 @@ mod tests {
         ModelInfo {
             name: "m".parse().unwrap(),
             digest: None,
+            projector: None,
             capabilities: arknet_types::Capabilities::GENERATE,
             context_tokens: 4096,
             slots: 4,

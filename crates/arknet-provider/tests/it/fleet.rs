@@ -20,6 +20,7 @@ fn model(of: &str, memory_bytes: u64, how: &str) -> FleetModel {
     let info = ModelInfo {
         name: name(of),
         digest: None,
+        projector: None,
         capabilities: Capabilities::GENERATE,
         context_tokens: 1,
         slots: 4,

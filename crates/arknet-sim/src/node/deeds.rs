@@ -225,6 +225,7 @@ impl Attacker {
         let models = world.models.iter().map(|model| ModelOffer {
             name: model.name.clone(),
             digest: Some(model.digest),
+            projector: None,
             capabilities: Capabilities::GENERATE,
             context_tokens: 4096,
             slots_total: 64,

@@ -73,6 +73,7 @@ impl Server {
             ModelOffer {
                 name: model.name.clone(),
                 digest: Some(model.digest),
+                projector: None,
                 capabilities: Capabilities::GENERATE,
                 context_tokens: 4096,
                 slots_total: u16::try_from(queue.total()).expect("few slots"),

@@ -25,6 +25,7 @@ pub(crate) fn offer(body: &OfferBody) -> Value {
         json!({
             "name": model.name,
             "digest": model.digest.map(|digest| hex::encode(digest.0)),
+            "projector": model.projector.map(|digest| hex::encode(digest.0)),
             "capabilities": model.capabilities.names().collect::<Vec<_>>(),
             "context_tokens": model.context_tokens,
             "slots_total": model.slots_total,

@@ -62,6 +62,7 @@ pub(crate) fn offers() -> Vec<(&'static str, OfferBody)> {
     let served = ModelOffer {
         name: model(),
         digest: Some(ModelDigest([0xd1; 32])),
+        projector: Some(ModelDigest([0xd2; 32])),
         capabilities: Capabilities::GENERATE.with(Capabilities::TOOLS),
         context_tokens: 40_960,
         slots_total: 4,
@@ -72,6 +73,7 @@ pub(crate) fn offers() -> Vec<(&'static str, OfferBody)> {
     let free = ModelOffer {
         name: ModelName::new("arknet/tiny").unwrap(),
         digest: None,
+        projector: None,
         capabilities: Capabilities::EMBED,
         context_tokens: 512,
         input_price: Atoms::ZERO,

@@ -1,13 +1,13 @@
 //! Pictures through the official clients, for a model of the node itself and one of another peer.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Instant};
 
 use crate::{
     clients::Suite,
     gguf::{Projector, projector},
     network::{
-        ANYONE, ASKING_ANYONE, Node, TINY, flags, get, json_of, run, text, wait_for_model,
-        wait_for_peer,
+        ANYONE, ASKING_ANYONE, Node, PATIENCE, TINY, flags, get, json_of, run, text,
+        wait_for_model, wait_for_peer,
     },
 };
 
@@ -69,4 +69,45 @@ fn takes_pictures_from_when_it_can(home: &Path, node: &Node) {
     };
     assert!(!added(&[]));
     assert!(added(&["--projector", file.to_str().unwrap()]));
+}
+
+#[test]
+fn a_model_comes_from_a_peer_with_its_projector() {
+    let directory = tempfile::tempdir().unwrap();
+    let (shared, fetched) = (directory.path().join("sharing"), directory.path().join("fetching"));
+    for (home, config) in
+        [(&shared, format!("{ANYONE}share_models = true\n")), (&fetched, ASKING_ANYONE.into())]
+    {
+        fs::create_dir_all(home).unwrap();
+        fs::write(home.join("arknet.toml"), config).unwrap();
+    }
+    json_of(&shared, &["model", "add", SHIPPED, "--name", MODEL]);
+    let sharing = Node::start(&shared, &flags("validator,compute", None));
+    let fetching = Node::start(&fetched, &flags("compute,gateway", Some(sharing.address())));
+    wait_for_peer(fetching.gateway(), MODEL, sharing.peer());
+    let pull = || {
+        let output = run(&fetched, &["model", "pull", MODEL]);
+        assert!(text(&output.stdout).contains("is here and served"), "{output:?}");
+        let status = get(fetching.admin(), "/status");
+        let models = status["models"].as_array().unwrap();
+        let model = models.iter().find(|model| model["name"] == MODEL).unwrap();
+        model["capabilities"].to_string().contains("vision")
+    };
+    assert!(!pull(), "there is none yet");
+    let file = shared.join("mmproj.gguf");
+    projector(&file, Projector::OwnSize);
+    let with = ["model", "add", SHIPPED, "--name", MODEL, "--projector", file.to_str().unwrap()];
+    let added = json_of(&shared, &with);
+    // The peer's next offer tells of it.
+    let deadline = Instant::now() + PATIENCE;
+    while !pull() {
+        assert!(Instant::now() < deadline, "the projector is not fetched");
+    }
+    let has_all = || {
+        let verified = &json_of(&fetched, &["model", "verify", MODEL])[0];
+        ["digest", "projector"].iter().all(|file| verified[file] == added[file])
+    };
+    assert!(has_all() && added["projector"].is_object());
+    json_of(&fetched, &["model", "remove", MODEL]);
+    assert!(pull() && has_all(), "both come at once");
 }
