@@ -52,6 +52,7 @@ pub use download::{Download, DownloadError};
 pub use engines::{ENGINE_ARGUMENT, EngineError, Taken, run_engine};
 pub use keys::{KeyFile, KeyRecord, KeysError, NewKey};
 pub use ledger::LedgerError;
+pub use listen::listen;
 pub use metrics::metrics_page;
 pub use models::{ModelEntry, ModelStore, ModelsError, ProjectorEntry};
 pub use node::{Node, NodeError, serve_locally};

@@ -10,7 +10,7 @@ const BACKLOG: u32 = 4096;
 /// Listens as tokio does, but for the number of connections that may wait: there it is 128, and who
 /// comes beyond that is heard only when it tries again, a second later. Must be called inside of a
 /// runtime.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     if cfg!(unix) {
         socket.set_reuseaddr(true)?;

@@ -199,7 +199,7 @@ impl Node {
         let genesis = ledger::genesis(data, &config)?;
         let (network, seed_texts) = network(data, &config, genesis.as_ref())?;
         // The ports first: they are what most often stands in the way.
-        let admin_listener = listen(config.admin.listen, "--admin")?;
+        let admin_listener = open_port(config.admin.listen, "--admin")?;
         let gateway_listener = gateway_listener(&config)?;
         let ledger = rpc_listener(&config, genesis)?;
         let metrics = Metrics::new();
@@ -537,7 +537,7 @@ impl Door<'_> {
 
 fn gateway_listener(config: &Config) -> Result<Option<TcpListener>, NodeError> {
     match config.plays(Role::Gateway) {
-        true => Ok(Some(listen(config.gateway.listen, "--gateway")?)),
+        true => Ok(Some(open_port(config.gateway.listen, "--gateway")?)),
         false => Ok(None),
     }
 }
@@ -548,12 +548,12 @@ fn rpc_listener(
     genesis: Option<Genesis>,
 ) -> Result<Option<(Genesis, TcpListener)>, NodeError> {
     let Some(genesis) = genesis else { return Ok(None) };
-    let listener = listen(config.ledger.rpc, "[ledger] rpc")?;
+    let listener = open_port(config.ledger.rpc, "[ledger] rpc")?;
     Ok(Some((genesis, listener)))
 }
 
-fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, NodeError> {
-    listen::listen(address).map_err(|source| NodeError::Listen { address, flag, source })
+fn open_port(address: SocketAddr, flag: &'static str) -> Result<TcpListener, NodeError> {
+    listen(address).map_err(|source| NodeError::Listen { address, flag, source })
 }
 
 fn serving(

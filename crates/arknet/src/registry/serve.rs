@@ -8,7 +8,6 @@ use arknet_registry::{
 use arknet_types::RegistryName;
 use serde_json::json;
 use tokio::{
-    net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
 use tokio_util::sync::CancellationToken;
@@ -40,7 +39,7 @@ pub(super) fn run(data: &DataDir, config: Config, flags: Serve, out: &Out) -> an
         options.writes = Rate { per_minute: section.writes_per_minute };
         options.writes_of_key = Rate { per_minute: section.writes_of_key_per_minute };
         options.keys_max = section.keys_max;
-        let listener = TcpListener::bind(section.listen).await;
+        let listener = arknet_node::listen(section.listen);
         let listener = listener.with_context(|| section.listen.to_string())?;
         let server = RegistryServer::start(listener, options, store).await?;
         let port = server.address().port();
