@@ -23,6 +23,9 @@ use crate::{
     wake_latency::WakeLatency,
 };
 
+/// When to ask again for a model that is being replaced.
+const REPLACED_RETRY_MS: u64 = 1_000;
+
 /// What stands behind the gateway of a node.
 pub(crate) struct NodeDispatch {
     pub(crate) me: PublicKey,
@@ -54,6 +57,16 @@ impl NodeDispatch {
         Ok(Answer { peer: answer.peer(), replies: answer.into_stream().boxed() })
     }
 
+    /// What is said of a model that nobody serves: one that is being replaced here comes back.
+    fn or_soon(&self, name: &ModelName, refusal: Refusal) -> Refusal {
+        let comes_back = self.engines.as_ref().is_some_and(|engines| engines.will_serve(name));
+        if refusal.code != RefusalCode::UnknownModel || !comes_back {
+            return refusal;
+        }
+        let words = format!("{name} is being replaced, when its last answers have ended");
+        Refusal::new(RefusalCode::Busy, words).retry_after_ms(REPLACED_RETRY_MS)
+    }
+
     fn about(&self, name: &ModelName) -> About {
         self.engines.as_ref().map(|engines| engines.about(name)).unwrap_or_default()
     }
@@ -70,7 +83,8 @@ impl Dispatch for NodeDispatch {
             let Ask { infer, keep_alive } = ask;
             infer.check()?;
             let Some(served) = self.serving.model(&infer.model) else {
-                return self.remote(infer).await;
+                let name = infer.model.clone();
+                return self.remote(infer).await.map_err(|refusal| self.or_soon(&name, refusal));
             };
             let answer = self.local(infer.clone()).await;
             if let (Some(keep), Some(engines), Ok(_)) = (keep_alive, &self.engines, &answer) {

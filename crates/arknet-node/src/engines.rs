@@ -98,6 +98,8 @@ pub(crate) struct Engines {
     served: Arc<Mutex<BTreeMap<ModelName, ModelEntry>>>,
     /// Held while one of them changes.
     changing: Arc<tokio::sync::Mutex<()>>,
+    /// The one that is let go to be replaced by another.
+    replaced: Arc<Mutex<Option<ModelName>>>,
 }
 
 /// What the store says of a model.
@@ -146,6 +148,7 @@ impl Engines {
             budget_bytes: budget,
             served: Arc::default(),
             changing: Arc::default(),
+            replaced: Arc::default(),
         };
         let mut failed = None;
         for entry in entries {
@@ -234,12 +237,30 @@ impl Engines {
         if let Look::Same = look {
             return Ok(Taken::Now);
         }
+        if let Look::New(..) = look {
+            *self.replaced() = Some(name.clone());
+        }
+        let changed = self.change(name, look).await;
+        *self.replaced() = None;
+        changed
+    }
+
+    async fn change(&self, name: &ModelName, look: Look) -> Result<Taken, EngineError> {
         if self.served().remove(name).is_some() {
             self.fleet.remove(name).await?;
         }
         let Look::New(entry, model) = look else { return Ok(Taken::Gone) };
         self.take(entry, *model)?;
         Ok(Taken::Now)
+    }
+
+    fn replaced(&self) -> MutexGuard<'_, Option<ModelName>> {
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a model that is not served now will be in a moment.
+    pub(crate) fn will_serve(&self, name: &ModelName) -> bool {
+        self.replaced().as_ref() == Some(name)
     }
 
     /// Serves what the store has under this name, in place of what it had; lets go of a model that

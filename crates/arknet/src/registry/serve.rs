@@ -7,9 +7,7 @@ use arknet_registry::{
 };
 use arknet_types::RegistryName;
 use serde_json::json;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{Serve, network};

@@ -7,7 +7,12 @@ use std::{
     time::Instant,
 };
 
-use crate::network::{Node, PATIENCE, TINY, ask, flags, get, json_of, question, run, text};
+use serde_json::Value;
+
+use crate::{
+    gguf::{Projector, projector},
+    network::{Node, PATIENCE, TINY, ask, flags, get, json_of, question, run, text},
+};
 
 /// A node alone, with the shipped model under two names.
 fn alone(home: &Path) -> Node {
@@ -98,6 +103,47 @@ fn a_model_that_is_added_to_a_running_node_is_served() {
     let node = Node::start(home, &flags("compute,gateway", None));
     assert!(add("last/tiny").contains("only what compute.models names"));
     assert!(is_answered(&node, "later/tiny") && !is_answered(&node, "last/tiny"));
+}
+
+#[test]
+fn a_model_that_is_replaced_while_it_answers_is_back_when_that_has_ended() {
+    let directory = tempfile::tempdir().unwrap();
+    let home = directory.path();
+    let node = alone(home);
+    assert!(is_answered(&node, TINY));
+    let processes = children(node.id());
+    assert_eq!(processes.len(), 1, "of the model that was asked");
+    // Its answer takes as long as this test likes.
+    signal(processes[0], "-STOP");
+    let gateway = node.gateway();
+    let asked = std::thread::spawn(move || ask(gateway, question("What is arknet?", false)).status);
+    let model = || {
+        let status = get(node.admin(), "/status");
+        let models = status["models"].as_array().unwrap();
+        models.iter().find(|model| model["name"] == TINY).cloned()
+    };
+    wait_until("it answers", || model().is_some_and(|model| model["slots_free"] == 1));
+    let file = home.join("mmproj.gguf");
+    projector(&file, Projector::OwnSize);
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../arknet-engine/assets/arknet-tiny.gguf");
+    let with = ["--name", TINY, "--projector", file.to_str().unwrap()];
+    let output = run(home, &[&["model", "add", shipped], &with[..]].concat());
+    assert!(text(&output.stdout).contains("when the model's answers have ended"), "{output:?}");
+    let response = ureq::post(format!("http://{gateway}/v1/chat/completions"))
+        .config()
+        .http_status_as_error(false)
+        .build()
+        .content_type("application/json")
+        .send(question("Who is there?", false).to_string());
+    let mut response = response.unwrap();
+    let words = response.body_mut().read_to_string().unwrap();
+    assert!(response.status() == 429 && words.contains("is being replaced"), "{words}");
+    assert_eq!(response.headers()["retry-after"], "1");
+    signal(processes[0], "-CONT");
+    assert_eq!(asked.join().unwrap(), 200, "nothing is cut");
+    let takes_pictures = |model: Value| model["capabilities"].to_string().contains("vision");
+    wait_until("it is back", || model().is_some_and(takes_pictures));
+    assert!(is_answered(&node, TINY));
 }
 
 /// What a node says decides the bits of its answers, after it has given one.
