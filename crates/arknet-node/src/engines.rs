@@ -15,7 +15,7 @@ use arknet_engine::{
 };
 use arknet_gateway::{About, KeepAlive, LoadedModel};
 use arknet_provider::{
-    ModelInfo, Provider, child,
+    Provider, child,
     fleet::{self, Fleet, FleetError, FleetModel, FleetOptions},
 };
 use arknet_types::{ModelName, Profile, Refusal, RefusalCode, decode, encode};
@@ -178,6 +178,7 @@ impl Engines {
         options.gpu_layers = self.compute.gpu_layers;
         let is_exact = self.compute.exact.contains(&entry.name);
         options.profile = if is_exact { Profile::Exact } else { self.compute.profile.into() };
+        options.projector_digest = entry.projector.map(|projector| projector.digest);
         // That profile takes no pictures.
         if options.profile == Profile::Default {
             let path = |projector: ProjectorEntry| self.store.path(&projector.digest);
@@ -194,9 +195,8 @@ impl Engines {
         };
         // The process must not plan anew: what it would find free by then is another number.
         let setup = encode(&survey.pin(&options));
-        let projector = entry.projector.map(|projector| projector.digest);
         Ok(FleetModel {
-            info: ModelInfo { projector, ..survey.info },
+            info: survey.info,
             memory_bytes: survey.memory_bytes,
             resident_bytes_max: Some(survey.memory_bytes * RESIDENT_FACTOR + RESIDENT_SPARE_BYTES),
             setup,

@@ -33,6 +33,8 @@ pub struct LlamaOptions {
     /// The GGUF file of its projector, with which it takes pictures.
     #[borsh(serialize_with = "write_some_path", deserialize_with = "read_some_path")]
     pub projector: Option<PathBuf>,
+    /// The hash of that file, or of one that is not used now.
+    pub projector_digest: Option<ModelDigest>,
     /// Tokens of input and answer together. None takes what the model was trained on, at most
     /// 8,192, and less when memory is short.
     pub context_tokens: Option<u32>,
@@ -67,6 +69,7 @@ impl LlamaOptions {
             digest,
             path: path.into(),
             projector: None,
+            projector_digest: None,
             context_tokens: None,
             slots: None,
             threads: None,
@@ -151,7 +154,7 @@ pub fn survey_with(options: &LlamaOptions, available_bytes: u64) -> Result<Surve
         info: ModelInfo {
             name: options.name.clone(),
             digest: Some(options.digest),
-            projector: None,
+            projector: options.projector_digest,
             capabilities: capabilities(&file, projector.is_some(), options.profile),
             context_tokens: plan.context_tokens,
             slots: plan.slots,

@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use crate::ModelInfo;
 
 /// Changes with every change of a frame.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// From the node to a child.
 #[derive(BorshDeserialize, BorshSerialize, Clone, Debug, PartialEq)]
@@ -226,7 +226,7 @@ mod tests {
     fn frames_have_these_bytes() {
         let run = InferRequest::new("m".parse().unwrap(), Input::Text("hi".into()));
         for (frame, bytes) in [
-            (ToChild::Open { version: VERSION, setup: vec![9] }, "080000000001000100000009"),
+            (ToChild::Open { version: VERSION, setup: vec![9] }, "080000000002000100000009"),
             (
                 ToChild::Run { id: 1, request: Box::new(run) },
                 "3e000000 01 0100000000000000 010000006d 01 020000006869 00 00000000 \
@@ -243,7 +243,7 @@ mod tests {
         for (frame, bytes) in [
             (
                 FromChild::Opened(Box::new(info())),
-                "1e000000 00 010000006d 00 0100 00100000 0400 00 010700000000000000 0000000000",
+                "1f000000 00 010000006d 00 00 0100 00100000 0400 00 010700000000000000 0000000000",
             ),
             (FromChild::OpenFailed("no".into()), "0700000001020000006e6f"),
             (

@@ -25,7 +25,7 @@ pub(super) struct Inner {
     memory_check_every: Duration,
     state: Mutex<State>,
     pub(super) models: watch::Sender<Arc<[ModelInfo]>>,
-    /// Told whenever a model may have changed its place.
+    /// Told whenever a model may have changed its place, or what is wished of it.
     changed: watch::Sender<()>,
     must_rearm: Notify,
     stop: CancellationToken,
@@ -273,6 +273,7 @@ impl Inner {
                 Action::Refuse(id, refusal) => state.refuse(id, refusal),
             }
         }
+        self.changed.send_replace(());
         let next = state.policy.next_tick(now);
         if next.is_some_and(|next| state.tick_at.is_none_or(|at| next < at)) {
             state.tick_at = next;
@@ -297,7 +298,6 @@ impl Inner {
             }
             is_other
         });
-        self.changed.send_replace(());
     }
 
     pub(super) async fn until(&self, is_so: impl Fn(&Policy) -> bool) {

@@ -5,6 +5,7 @@ use arknet_provider::{
     fleet::{Fleet, FleetError, FleetModel, FleetOptions, KeepAlive, ModelStats, Restarts},
 };
 use arknet_types::{Capabilities, RefusalCode};
+use futures::FutureExt;
 
 use crate::support::{ask, gone, name, options, program, rest, soon};
 
@@ -138,6 +139,20 @@ async fn models_are_loaded_and_sent_away_without_a_request() {
     assert!(loaded(&fleet).is_empty());
     let refusal = soon(fleet.keep(&name("z"), KeepAlive::Forever)).await.unwrap_err();
     assert_eq!(refusal.code, RefusalCode::UnknownModel);
+}
+
+#[tokio::test]
+async fn who_sends_a_model_away_hears_of_it_when_somebody_wants_it_meanwhile() {
+    let fleet = start(&[("a", 4)]);
+    let forever = Some(KeepAlive::Forever);
+    let mut running = fleet.generate_with(ask("a", "begin"), forever).unwrap();
+    soon(running.next()).await.unwrap();
+    let a = name("a");
+    let mut away = Box::pin(fleet.keep(&a, KeepAlive::For(Duration::ZERO)));
+    assert_eq!((&mut away).now_or_never(), None, "work is under way");
+    let _wanted = fleet.generate_with(ask("a", "begin"), forever).unwrap();
+    soon(away).await.unwrap();
+    assert_eq!(loaded(&fleet), ["a"]);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use crate::{
     clients::Suite,
     gguf::{Projector, projector},
     network::{
-        ANYONE, ASKING_ANYONE, Node, PATIENCE, TINY, flags, get, json_of, run, text,
+        ANYONE, ASKING_ANYONE, Node, PATIENCE, TINY, ask, flags, get, json_of, question, run, text,
         wait_for_model, wait_for_peer,
     },
 };
@@ -82,7 +82,7 @@ fn a_model_comes_from_a_peer_with_its_projector() {
         fs::write(home.join("arknet.toml"), config).unwrap();
     }
     json_of(&shared, &["model", "add", SHIPPED, "--name", MODEL]);
-    let sharing = Node::start(&shared, &flags("validator,compute", None));
+    let sharing = Node::start(&shared, &flags("validator,compute,gateway", None));
     let fetching = Node::start(&fetched, &flags("compute,gateway", Some(sharing.address())));
     wait_for_peer(fetching.gateway(), MODEL, sharing.peer());
     let pull = || {
@@ -98,6 +98,10 @@ fn a_model_comes_from_a_peer_with_its_projector() {
     projector(&file, Projector::OwnSize);
     let with = ["model", "add", SHIPPED, "--name", MODEL, "--projector", file.to_str().unwrap()];
     let added = json_of(&shared, &with);
+    // What is offered must not change when the model is loaded.
+    let mut body = question("hello", false);
+    body["model"] = MODEL.into();
+    assert_eq!(ask(sharing.gateway(), body).status, 200);
     // The peer's next offer tells of it.
     let deadline = Instant::now() + PATIENCE;
     while !pull() {
