@@ -10,7 +10,7 @@ use std::{
 };
 
 use arknet_engine::{
-    EngineStats, HAS_GPU, LlamaOptions, LlamaProvider, LoadError, memory_bytes_available,
+    EngineStats, HAS_GPU, LlamaOptions, LlamaProvider, LoadError, Survey, memory_bytes_available,
     survey_with,
 };
 use arknet_gateway::{About, KeepAlive, LoadedModel};
@@ -184,12 +184,12 @@ impl Engines {
             let path = |projector: ProjectorEntry| self.store.path(&projector.digest);
             options.projector = entry.projector.map(path);
         }
-        options.memory_bytes_max = Some(self.share_bytes);
-        let survey = match survey_with(&options, self.budget_bytes) {
-            // Alone it may still fit.
-            Err(LoadError::Memory { .. }) => {
-                options.memory_bytes_max = Some(self.budget_bytes);
-                survey_with(&options, self.budget_bytes)?
+        let survey = match self.survey(&mut options) {
+            // It is of use without.
+            Err(error) if options.projector.is_some() => {
+                tracing::warn!(model = %entry.name, %error, "the model takes no pictures");
+                options.projector = None;
+                self.survey(&mut options)?
             }
             result => result?,
         };
@@ -202,6 +202,18 @@ impl Engines {
             setup,
             is_pinned: self.compute.pinned.contains(&entry.name),
         })
+    }
+
+    fn survey(&self, options: &mut LlamaOptions) -> Result<Survey, LoadError> {
+        options.memory_bytes_max = Some(self.share_bytes);
+        match survey_with(options, self.budget_bytes) {
+            // Alone it may still fit.
+            Err(LoadError::Memory { .. }) => {
+                options.memory_bytes_max = Some(self.budget_bytes);
+                survey_with(options, self.budget_bytes)
+            }
+            result => result,
+        }
     }
 
     /// Takes one more model on.
@@ -220,7 +232,7 @@ impl Engines {
 
     fn look(&self, name: &ModelName) -> Result<Look, EngineError> {
         let entry = match self.store.get(name) {
-            Err(ModelsError::Unknown { .. }) if self.has(name) => return Ok(Look::Gone),
+            Err(ModelsError::Unknown { .. }) if self.serves(name) => return Ok(Look::Gone),
             entry => entry?,
         };
         if self.served().get(name) == Some(&entry) {
@@ -280,7 +292,7 @@ impl Engines {
     /// a moment only.
     pub(crate) async fn take_changed(&self, name: ModelName) -> Result<Taken, EngineError> {
         let is_configured = self.compute.models.is_empty() || self.compute.models.contains(&name);
-        if !is_configured && !self.has(&name) {
+        if !is_configured && !self.serves(&name) {
             return Ok(Taken::NotConfigured);
         }
         let taken = timeout(CHANGE_PATIENCE, self.follow_store(name)).await;
@@ -293,6 +305,11 @@ impl Engines {
 
     pub(crate) const fn store(&self) -> &ModelStore {
         &self.store
+    }
+
+    /// Whether this model was taken on, even where it fails at the moment.
+    pub(crate) fn serves(&self, name: &ModelName) -> bool {
+        self.served().contains_key(name)
     }
 
     /// Whether this model is one of this machine's.

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -42,7 +42,7 @@ struct Shared {
     /// How fast, over all who take something; as fast as can be when none.
     pace: Option<Mutex<Pace>>,
     /// Held by whoever makes the tree of a file, so that it is made once.
-    making: Mutex<BTreeMap<ModelDigest, Arc<Mutex<()>>>>,
+    making: Mutex<BTreeMap<ModelDigest, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl ModelFiles {
@@ -89,26 +89,29 @@ impl Shared {
         Ok((file, path))
     }
 
-    /// The tree of a file: read, or made by the first who needs it.
-    fn tree(&self, digest: ModelDigest, data: &Path) -> io::Result<FileTree> {
+    /// The tree of a file: read, or made by the first who needs it. The others wait without a thread.
+    async fn tree(&self, digest: ModelDigest, data: PathBuf) -> io::Result<FileTree> {
         let making = Arc::clone(lock(&self.making).entry(digest).or_default());
-        let _one = lock(&making);
+        let one = making.lock_owned().await;
         let path = self.store.tree_path(&digest);
-        let total_bytes = std::fs::metadata(data)?.len();
-        match blocks::open(&path)? {
-            Some(tree) if tree.tree().size() == total_bytes => Ok(tree),
-            _ => blocks::build(data, &path),
-        }
+        let made = tokio::task::spawn_blocking(move || {
+            let _one = one;
+            let total_bytes = std::fs::metadata(&data)?.len();
+            match blocks::open(&path)? {
+                Some(tree) if tree.tree().size() == total_bytes => Ok(tree),
+                _ => blocks::build(&data, &path),
+            }
+        });
+        made.await.map_err(io::Error::other)?
     }
 
     /// Sends a part of a file, until it has all gone or nobody wants more.
     fn send(
         &self,
-        (digest, offset, length): (ModelDigest, u64, u64),
-        (file, path): (File, PathBuf),
+        (offset, length): (u64, u64),
+        (file, tree): (File, &FileTree),
         replies: &mpsc::Sender<Reply>,
     ) -> io::Result<()> {
-        let tree = self.tree(digest, &path)?;
         let total_bytes = tree.tree().size();
         let mut pieces = Pieces {
             shared: self,
@@ -119,7 +122,7 @@ impl Shared {
         };
         if length > 0 {
             let end = offset.saturating_add(length).min(total_bytes);
-            encode_ranges(file, &tree, &blocks::chunks(offset, end), &mut pieces)
+            encode_ranges(file, tree, &blocks::chunks(offset, end), &mut pieces)
                 .map_err(io::Error::other)?;
         }
         // One that asks for nothing of it is told what there is.
@@ -141,18 +144,28 @@ impl Provider for ModelFiles {
         let Input::File { digest, offset, length } = request.input else {
             return Err(Refusal::new(RefusalCode::Unsupported, "only files are had here"));
         };
-        let file = self.shared.open(digest, offset)?;
+        let (file, path) = self.shared.open(digest, offset)?;
         let (replies, receiver) = mpsc::channel(PIECES_AHEAD);
         let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || {
-            if let Err(error) = shared.send((digest, offset, length), file, &replies)
-                && !replies.is_closed()
-            {
-                tracing::warn!(%error, "a model's file cannot be read");
-                let words = "the file cannot be read";
-                let refusal = Refusal::new(RefusalCode::ProviderFailed, words);
-                let _ = replies.blocking_send(Reply::Refused(refusal));
-            }
+        tokio::spawn(async move {
+            let tree = tokio::select! {
+                tree = shared.tree(digest, path) => tree,
+                () = replies.closed() => return,
+            };
+            // One who waits for a tree holds no thread, which others need.
+            let send = move || {
+                let sent =
+                    tree.and_then(|tree| shared.send((offset, length), (file, &tree), &replies));
+                if let Err(error) = sent
+                    && !replies.is_closed()
+                {
+                    tracing::warn!(%error, "a model's file cannot be read");
+                    let words = "the file cannot be read";
+                    let refusal = Refusal::new(RefusalCode::ProviderFailed, words);
+                    let _ = replies.blocking_send(Reply::Refused(refusal));
+                }
+            };
+            let _ = tokio::task::spawn_blocking(send).await;
         });
         Ok(Generation::from_channel(receiver))
     }

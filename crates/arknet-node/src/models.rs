@@ -129,6 +129,15 @@ pub enum ModelsError {
     /// More models than the index holds.
     #[error("there are {MODELS_MAX} models already; remove one first")]
     TooMany,
+    /// A projector of another model.
+    #[error(
+        "{}: this projector does not fit the model; take the one that was made for it",
+        path.display()
+    )]
+    ProjectorOfAnother {
+        /// The file.
+        path: PathBuf,
+    },
     /// No such model.
     #[error("no model is called {name}; see: arknet model list")]
     Unknown {
@@ -220,7 +229,7 @@ impl ModelStore {
         name: &ModelName,
         mut progress: impl FnMut(u64),
     ) -> Result<ModelEntry, ModelsError> {
-        check_projector(source)?;
+        check_projector(source, &self.path(&self.get(name)?.digest))?;
         self.copy_in(source, &mut progress, |draft, digest, bytes| {
             self.take_projector(draft, name, ProjectorEntry { digest, bytes })
         })
@@ -232,14 +241,13 @@ impl ModelStore {
         name: &ModelName,
         projector: ProjectorEntry,
     ) -> Result<ModelEntry, ModelsError> {
+        let _one = self.lock()?;
         let mut entries = self.list()?;
         let entry = entries.iter_mut().find(|entry| entry.name == *name);
         let entry = entry.ok_or_else(|| ModelsError::Unknown { name: name.clone() })?;
         let before = entry.projector.replace(projector);
         let entry = entry.clone();
-        let path = self.path(&projector.digest);
-        fs::rename(draft, &path).map_err(at(&path))?;
-        self.write_index(&entries)?;
+        self.place(draft, &projector.digest, &entries)?;
         self.forget_unused(before.map(|before| before.digest).into_iter(), &entries)?;
         Ok(entry)
     }
@@ -251,7 +259,12 @@ impl ModelStore {
         progress: &mut impl FnMut(u64),
         take: impl FnOnce(&Path, ModelDigest, u64) -> Result<ModelEntry, ModelsError>,
     ) -> Result<ModelEntry, ModelsError> {
-        let draft = self.root.join("blobs").join(format!("draft-{}", std::process::id()));
+        // Processes in containers may share a directory and their number.
+        let mut number = [0; 8];
+        let drawn = getrandom::fill(&mut number).map_err(io::Error::other);
+        drawn.map_err(at(&self.root))?;
+        let draft =
+            self.root.join("blobs").join(format!("draft-{:016x}", u64::from_ne_bytes(number)));
         let result = copy_and_hash(source, &draft, progress)
             .map_err(at(source))
             .and_then(|(digest, bytes)| take(&draft, digest, bytes));
@@ -302,13 +315,14 @@ impl ModelStore {
         name: &ModelName,
         digest: ModelDigest,
     ) -> Result<ModelEntry, ModelsError> {
-        check_projector(file)?;
+        check_projector(file, &self.path(&self.get(name)?.digest))?;
         let bytes = fs::metadata(file).map_err(at(file))?.len();
         self.take_projector(file, name, ProjectorEntry { digest, bytes })
     }
 
     /// Forgets a model; its file goes when no other name uses it.
     pub fn remove(&self, name: &ModelName) -> Result<ModelEntry, ModelsError> {
+        let _one = self.lock()?;
         let removed = self.get(name)?;
         let mut entries = self.list()?;
         entries.retain(|entry| entry.name != *name);
@@ -375,6 +389,7 @@ impl ModelStore {
         {
             return Err(ModelsError::Digest { expected, found: entry.digest });
         }
+        let _one = self.lock()?;
         let mut entries = self.list()?;
         if let Some(present) = entries.iter().find(|present| present.name == entry.name) {
             if present.digest != entry.digest {
@@ -387,11 +402,36 @@ impl ModelStore {
         } else {
             entries.push(entry.clone());
         }
-        // The file before the index: an index never names a file that is not there.
-        let path = self.path(&entry.digest);
-        fs::rename(draft, &path).map_err(at(&path))?;
-        self.write_index(&entries)?;
+        self.place(draft, &entry.digest, &entries)?;
         Ok(entry)
+    }
+
+    /// Puts a file where it belongs, and then writes an index that may name it: one never names a file
+    /// that is not there. Where the index cannot be written, the file is where it was before.
+    fn place(
+        &self,
+        draft: &Path,
+        digest: &ModelDigest,
+        entries: &[ModelEntry],
+    ) -> Result<(), ModelsError> {
+        let path = self.path(digest);
+        let was_there = path.exists();
+        fs::rename(draft, &path).map_err(at(&path))?;
+        self.write_index(entries).inspect_err(|_| {
+            if !was_there {
+                let _ = fs::rename(&path, draft);
+            }
+        })
+    }
+
+    /// Keeps everybody else, here or in another process, from changing the index until it is dropped.
+    fn lock(&self) -> Result<File, ModelsError> {
+        let path = self.root.join("index.lock");
+        let mut options = File::options();
+        let file = options.create(true).truncate(false).write(true).open(&path);
+        let file = file.map_err(at(&path))?;
+        file.lock().map_err(at(&path))?;
+        Ok(file)
     }
 
     fn write_index(&self, entries: &[ModelEntry]) -> Result<(), ModelsError> {
@@ -405,11 +445,14 @@ impl ModelStore {
     }
 }
 
-/// Whether a file is the projector of a model.
-pub fn check_projector(source: &Path) -> Result<(), ModelsError> {
-    match ProjectorInfo::read(source) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(ModelsError::Gguf { path: source.to_owned(), source: error }),
+/// Whether a file is the projector of this model.
+pub fn check_projector(source: &Path, model: &Path) -> Result<(), ModelsError> {
+    let failed = |path: &Path, source| ModelsError::Gguf { path: path.to_owned(), source };
+    let projector = ProjectorInfo::read(source).map_err(|error| failed(source, error))?;
+    let model = GgufInfo::read(model).map_err(|error| failed(model, error))?;
+    match projector.fits(&model) {
+        true => Ok(()),
+        false => Err(ModelsError::ProjectorOfAnother { path: source.to_owned() }),
     }
 }
 
@@ -516,6 +559,29 @@ mod tests {
         store.remove(&name("a/b")).unwrap();
         assert!(!store.path(&added.digest).exists());
         assert!(matches!(store.remove(&name("c")), Err(ModelsError::Unknown { .. })));
+    }
+
+    #[test]
+    fn who_changes_the_models_at_the_same_time_loses_nothing() {
+        let (_directory, store, source) = store();
+        let digest = embedded_model().sha256;
+        std::thread::scope(|scope| {
+            for nth in 0..16 {
+                let (store, source) = (&store, &source);
+                scope.spawn(move || {
+                    store.add(source, Some(name(&format!("stays-{nth}"))), None, |_| {}).unwrap();
+                    let goes = name(&format!("goes-{nth}"));
+                    store.add(source, Some(goes.clone()), Some(digest), |_| {}).unwrap();
+                    store.remove(&goes).unwrap();
+                });
+            }
+        });
+        let left = store.list().unwrap();
+        assert!(
+            left.len() == 16 && left.iter().all(|entry| entry.name.as_str().starts_with("stays")),
+            "{left:?}"
+        );
+        assert!(left.iter().all(|entry| store.verify(&entry.name, |_| {}).is_ok()));
     }
 
     #[test]

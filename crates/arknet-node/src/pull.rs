@@ -4,6 +4,7 @@ mod part;
 mod swarm;
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     fs::{self, File},
     io,
@@ -20,7 +21,7 @@ use arknet_types::{Capabilities, ModelDigest, ModelName, PublicKey, Refusal, Ref
 use arknet_validator::StoreError;
 use futures::{StreamExt, stream::BoxStream};
 use tokio::{
-    sync::{Mutex, mpsc},
+    sync::{Mutex, OwnedMutexGuard, mpsc},
     time::interval,
 };
 
@@ -45,6 +46,8 @@ const BYTES_MAX: u64 = 1 << 40;
 const DISK_RESERVE_BYTES: u64 = 256 << 20;
 /// Tries in a row that may bring nothing.
 const FAILURES_MAX: u32 = 3;
+/// Things that peers may say of one file, one after the other, that come to nothing.
+const CLAIMS_MAX: usize = 8;
 
 /// Fetches models for one node.
 #[derive(Clone)]
@@ -88,6 +91,8 @@ enum PullError {
 
 /// Where progress goes.
 type Reports = mpsc::Sender<Pull>;
+/// Held by whatever works on files: that goes on for a while when nobody waits for it any more.
+type Turn = Arc<OwnedMutexGuard<()>>;
 
 impl Puller {
     pub(crate) fn new(engines: Option<Engines>, client: Client, serving: Serving) -> Self {
@@ -132,15 +137,15 @@ impl Puller {
     ) -> Result<(), PullError> {
         let engines = self.engines.as_ref().ok_or(PullError::NoEngine)?;
         let _ = reports.send(Pull::Looking).await;
-        let _one = self.gate.lock().await;
+        let one = Arc::new(Arc::clone(&self.gate).lock_owned().await);
         if model.starts_with("http://") || model.starts_with("https://") {
-            return from_url(engines, &self.serving, model, reports).await;
+            return from_url(engines, &self.serving, model, reports, one).await;
         }
         let names = [Some(model), model.strip_suffix(":latest")];
         let names = names.into_iter().flatten().filter_map(|name| ModelName::new(name).ok());
         for name in names {
             if let Some(wanted) = self.wanted(engines, &name, from).await? {
-                let taking = Taking { engines, name, from, reports };
+                let taking = Taking { engines, name, from, reports, one };
                 return self.take_from_peers(taking, wanted).await;
             }
         }
@@ -160,8 +165,8 @@ impl Puller {
             move || serving.accepted(&called).map(|accepted| (accepted, store.get(&called).ok()));
         let (accepted, entry) = joined(tokio::task::spawn_blocking(look).await)?;
         let offered = self.offered(name, from);
-        let here = entry.filter(|_| engines.has(name));
-        if here.is_none() && engines.has(name) {
+        let here = entry.filter(|_| engines.serves(name));
+        if here.is_none() && engines.serves(name) {
             return Ok(Some(Wanted::default()));
         }
         let digest = match &here {
@@ -235,19 +240,17 @@ impl Puller {
         adopt: impl FnOnce(&ModelStore, &Path) -> Result<ModelEntry, ModelsError> + Send + 'static,
     ) -> Result<(), PullError> {
         let part = self.transfer(taking, digest).await?;
-        let store = taking.engines.store().clone();
-        let add = move || {
-            let adopted = adopt(&store, part.path());
-            if adopted.is_ok() {
-                part.keep_tree(&store, digest)?;
-            }
-            // Whether it is what it should be or worthless: it has done its duty.
-            part.discard();
-            adopted.map_err(PullError::from)
-        };
-        joined(tokio::task::spawn_blocking(add).await)?;
-        taking.engines.follow_store(taking.name.clone()).await?;
-        Ok(())
+        let (engines, name) = (taking.engines.clone(), taking.name.clone());
+        let (store, one) = (engines.store().clone(), Arc::clone(&taking.one));
+        // Goes on when nobody waits for it any more: what is in the store is to be served.
+        let taken = tokio::spawn(async move {
+            let _one = one;
+            let add = move || take_over(&store, &part, digest, adopt);
+            joined(tokio::task::spawn_blocking(add).await)?;
+            engines.follow_store(name).await?;
+            Ok::<_, PullError>(())
+        });
+        joined(taken.await)
     }
 
     /// Takes one file, whole and checked.
@@ -256,24 +259,32 @@ impl Puller {
         taking: &Taking<'_>,
         digest: ModelDigest,
     ) -> Result<Arc<Part>, PullError> {
-        let Taking { engines, name, from, reports } = taking;
+        let Taking { engines, name, from, reports, .. } = taking;
         let swarm = Swarm { client: self.client.clone(), name: name.clone(), digest };
         let mut liars = BTreeSet::new();
+        // What came to nothing, and why the last of it did.
+        let mut given_up = BTreeSet::new();
+        let mut why = None;
         let mut failures = 0;
         loop {
             let mut sources = self.sources(digest, *from);
             sources.retain(|peer| !liars.contains(peer));
             let (claims, refusal) = swarm.claims(sources).await;
-            // What was begun goes on; else what most of them say is tried first.
             let begun = Part::begun(engines.store(), digest);
-            let most = claims
-                .into_iter()
-                .max_by_key(|(claim, peers)| (begun == Some(*claim), peers.len()));
-            let Some((claim, peers)) = most else {
+            let Some((claim, peers)) = likeliest(claims, begun, &given_up) else {
                 let nobody = || Refusal::new(RefusalCode::UnknownModel, "nobody hands it over");
-                return Err(PullError::Refused(refusal.unwrap_or_else(nobody)));
+                let refused = || PullError::Refused(refusal.unwrap_or_else(nobody));
+                return Err(why.unwrap_or_else(refused));
             };
-            let part = Arc::new(open_part(engines.store(), digest, claim)?);
+            let part = match open_part(engines.store(), digest, claim) {
+                Ok(part) => Arc::new(part),
+                // Somebody may say that the file is larger than it is.
+                Err(error @ (PullError::DiskFull { .. } | PullError::TooLarge)) => {
+                    give_up(&mut given_up, claim, &mut why, error)?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             let before = part.done_bytes();
             let taken =
                 report(swarm.take(claim, &peers, Arc::clone(&part)), &part, digest, reports);
@@ -285,13 +296,15 @@ impl Puller {
             if !outcome.is_complete {
                 failures = if part.done_bytes() > before { 0 } else { failures + 1 };
                 if failures >= FAILURES_MAX {
+                    failures = 0;
                     let lost = || Refusal::new(RefusalCode::PeerLost, "all peers were lost");
-                    return Err(PullError::Refused(outcome.refusal.unwrap_or_else(lost)));
+                    let error = PullError::Refused(outcome.refusal.unwrap_or_else(lost));
+                    give_up(&mut given_up, claim, &mut why, error)?;
                 }
                 continue;
             }
             let _ = reports.send(Pull::Verifying).await;
-            let found = check(&part, claim, digest).await?;
+            let found = check(&part, claim, digest, &taking.one).await?;
             if found == Found::Whole {
                 return Ok(part);
             }
@@ -321,6 +334,7 @@ struct Taking<'a> {
     name: ModelName,
     from: Option<PublicKey>,
     reports: &'a Reports,
+    one: Turn,
 }
 
 /// The files that are to be taken.
@@ -387,6 +401,33 @@ async fn report<T>(
     }
 }
 
+/// What is tried next, with those who say so: what was begun, else what most of them say.
+fn likeliest(
+    claims: BTreeMap<Claim, Vec<PublicKey>>,
+    begun: Option<Claim>,
+    given_up: &BTreeSet<Claim>,
+) -> Option<(Claim, Vec<PublicKey>)> {
+    let open = claims.into_iter().filter(|(claim, _)| !given_up.contains(claim));
+    open.max_by_key(|(claim, peers)| {
+        (begun == Some(*claim), peers.len(), Reverse(claim.total_bytes))
+    })
+}
+
+/// Leaves what came to nothing alone. Who says something else each time ends it all.
+fn give_up(
+    given_up: &mut BTreeSet<Claim>,
+    claim: Claim,
+    why: &mut Option<PullError>,
+    error: PullError,
+) -> Result<(), PullError> {
+    given_up.insert(claim);
+    if given_up.len() >= CLAIMS_MAX {
+        return Err(error);
+    }
+    *why = Some(error);
+    Ok(())
+}
+
 fn open_part(store: &ModelStore, digest: ModelDigest, claim: Claim) -> Result<Part, PullError> {
     let Claim { total_bytes, .. } = claim;
     if total_bytes > BYTES_MAX {
@@ -394,6 +435,10 @@ fn open_part(store: &ModelStore, digest: ModelDigest, claim: Claim) -> Result<Pa
     }
     let directory = store.partial();
     fs::create_dir_all(&directory)?;
+    // What will not fit must not take the place of what was begun.
+    if Part::begun(store, digest) != Some(claim) {
+        check_room(&directory, total_bytes)?;
+    }
     let part = Part::open(store, digest, claim)?;
     check_room(&directory, total_bytes - part.done_bytes())?;
     Ok(part)
@@ -410,9 +455,15 @@ enum Found {
     Damaged,
 }
 
-async fn check(part: &Arc<Part>, claim: Claim, digest: ModelDigest) -> Result<Found, PullError> {
-    let part = Arc::clone(part);
+async fn check(
+    part: &Arc<Part>,
+    claim: Claim,
+    digest: ModelDigest,
+    one: &Turn,
+) -> Result<Found, PullError> {
+    let (part, one) = (Arc::clone(part), Arc::clone(one));
     let check = move || -> io::Result<Found> {
+        let _one = one;
         part.sync()?;
         let (found, _) = crate::models::hash(File::open(part.path())?, io::sink(), &mut |_| {})?;
         if found == digest {
@@ -426,15 +477,35 @@ async fn check(part: &Arc<Part>, claim: Claim, digest: ModelDigest) -> Result<Fo
     joined(tokio::task::spawn_blocking(check).await)
 }
 
+/// Makes a model of a file that has come, or a part of one.
+fn take_over(
+    store: &ModelStore,
+    part: &Part,
+    digest: ModelDigest,
+    adopt: impl FnOnce(&ModelStore, &Path) -> Result<ModelEntry, ModelsError>,
+) -> Result<(), PullError> {
+    let adopted = adopt(store, part.path());
+    if adopted.is_ok() {
+        part.keep_tree(store, digest)?;
+    }
+    // Whether it is what it should be or worthless, it has done its duty; on a full disk it may yet.
+    if !matches!(adopted, Err(ModelsError::Io { .. })) {
+        part.discard();
+    }
+    adopted?;
+    Ok(())
+}
+
 async fn from_url(
     engines: &Engines,
     serving: &Serving,
     url: &str,
     reports: &Reports,
+    one: Turn,
 ) -> Result<(), PullError> {
     let (store, serving) = (engines.store().clone(), serving.clone());
     let (url, reports) = (url.to_owned(), reports.clone());
-    let fetched = tokio::task::spawn_blocking(move || {
+    let fetch = move || {
         let download = Download::new(&url, &store.partial());
         let mut reported: Option<Instant> = None;
         let path = download.run(|done_bytes, total_bytes| {
@@ -454,10 +525,16 @@ async fn from_url(
             download.discard();
         }
         added
+    };
+    // The fetching ends when nobody waits for it any more; what is in the store is to be served.
+    let engines = engines.clone();
+    let fetched = tokio::spawn(async move {
+        let _one = one;
+        let entry = joined(tokio::task::spawn_blocking(fetch).await)?;
+        engines.follow_store(entry.name).await?;
+        Ok::<_, PullError>(())
     });
-    let entry = joined(fetched.await)?;
-    engines.follow_store(entry.name).await?;
-    Ok(())
+    joined(fetched.await)
 }
 
 /// Adds a file that an address gave, unless the ledger has accepted only others under its name.
@@ -555,6 +632,31 @@ mod tests {
     }
 
     #[test]
+    fn what_came_to_nothing_is_not_tried_again() {
+        let peer = |n: u8| arknet_types::KeyPair::from_seed(&[n; 32]).public();
+        let of = |total_bytes| Claim { total_bytes, root: [1; 32] };
+        let next = |said: &[(u64, u8)], begun: Option<u64>, given_up: &[u64]| {
+            let mut claims = BTreeMap::<Claim, Vec<PublicKey>>::new();
+            for (total_bytes, by) in said {
+                claims.entry(of(*total_bytes)).or_default().push(peer(*by));
+            }
+            let given_up = given_up.iter().copied().map(of).collect();
+            likeliest(claims, begun.map(of), &given_up).map(|(claim, _)| claim.total_bytes)
+        };
+        assert_eq!(next(&[(5, 1), (9, 2)], None, &[]), Some(5), "a lie may fill the disk");
+        assert_eq!(next(&[(5, 1), (9, 2), (9, 3)], None, &[]), Some(9));
+        assert_eq!(next(&[(5, 1), (9, 2), (9, 3)], Some(5), &[]), Some(5), "it was begun");
+        assert_eq!(next(&[(5, 1), (9, 2), (9, 3)], Some(5), &[5]), Some(9));
+        assert_eq!(next(&[(5, 1)], None, &[5]), None);
+        let (mut given_up, mut why) = (BTreeSet::new(), None);
+        for said in 1..CLAIMS_MAX {
+            give_up(&mut given_up, of(said as u64), &mut why, PullError::TooLarge).unwrap();
+        }
+        assert!(matches!(why, Some(PullError::TooLarge)));
+        assert!(give_up(&mut given_up, of(100), &mut why, PullError::NoEngine).is_err());
+    }
+
+    #[test]
     fn what_does_not_fit_is_not_begun() {
         let directory = tempfile::tempdir().unwrap();
         assert!(check_room(directory.path(), 1).is_ok());
@@ -564,5 +666,9 @@ mod tests {
         let claim = Claim { total_bytes: BYTES_MAX + 1, root: [0; 32] };
         let opened = open_part(&store, ModelDigest([1; 32]), claim);
         assert!(matches!(opened, Err(PullError::TooLarge)));
+        let claim = Claim { total_bytes: BYTES_MAX, root: [0; 32] };
+        let opened = open_part(&store, ModelDigest([1; 32]), claim);
+        assert!(matches!(opened, Err(PullError::DiskFull { .. })));
+        assert_eq!(Part::begun(&store, ModelDigest([1; 32])), None);
     }
 }

@@ -23,10 +23,13 @@ pub(crate) fn run(home: Home<'_>, command: ModelCommand, out: &Out) -> anyhow::R
     let store = ModelStore::open(data.models())?;
     match command {
         ModelCommand::Add { source, name, projector, sha256, yes } => {
-            if let Some(projector) = &projector {
-                arknet_node::models::check_projector(projector)?;
+            let is_url = source.starts_with("http://") || source.starts_with("https://");
+            if let Some(projector) = &projector
+                && !is_url
+            {
+                arknet_node::models::check_projector(projector, Path::new(&source))?;
             }
-            let mut entry = if source.starts_with("http://") || source.starts_with("https://") {
+            let mut entry = if is_url {
                 fetch(&store, &source, name, sha256, yes, out)?
             } else {
                 let total = std::fs::metadata(&source).ok().map(|metadata| metadata.len());

@@ -1,6 +1,6 @@
 use std::{io::Read, path::Path};
 
-use super::{GgufError, Head, metadata::Metadata, open};
+use super::{GgufError, GgufInfo, Head, Purpose, metadata::Metadata, open};
 
 /// What every projector says it is.
 pub(super) const ARCHITECTURE: &str = "clip";
@@ -26,6 +26,13 @@ impl ProjectorInfo {
     pub fn read(path: &Path) -> Result<Self, GgufError> {
         let (file, length) = open(path)?;
         Self::parse(file, length)
+    }
+
+    /// Whether it makes what this model reads. One for other models would end a process in native code.
+    #[must_use]
+    pub fn fits(&self, model: &GgufInfo) -> bool {
+        model.purpose == Purpose::Generate
+            && self.token_length.is_multiple_of(u64::from(model.embedding_length.max(1)))
     }
 
     /// Reads a file of `length` bytes, as far as its description goes.

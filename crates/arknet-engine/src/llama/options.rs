@@ -164,15 +164,14 @@ pub fn survey_with(options: &LlamaOptions, available_bytes: u64) -> Result<Surve
     })
 }
 
-/// What a projector says of itself. One for other models would end the process in native code.
+/// What a projector for this model says of itself.
 fn look(path: &Path, model: &GgufInfo) -> Result<ProjectorInfo, LoadError> {
     let info = ProjectorInfo::read(path)
         .map_err(|cause| LoadError::Gguf { path: path.to_owned(), cause })?;
-    let fits = info.token_length.is_multiple_of(u64::from(model.embedding_length.max(1)));
-    if model.purpose == Purpose::Generate && fits {
-        return Ok(info);
+    match info.fits(model) {
+        true => Ok(info),
+        false => Err(LoadError::Projector { path: path.to_owned() }),
     }
-    Err(LoadError::Projector { path: path.to_owned() })
 }
 
 fn check_exact(path: &Path, file: &GgufInfo) -> Result<(), LoadError> {

@@ -16,7 +16,7 @@ use arknet_types::{
 use futures::{StreamExt, stream::FuturesUnordered};
 use tokio::{
     sync::{Notify, mpsc},
-    time::sleep,
+    time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +30,12 @@ const LANES_PER_SOURCE: u32 = 2;
 const PIECES_AHEAD: usize = 16;
 /// Times in a row that a lane may bring nothing before its peer is left alone.
 const FAILURES_MAX: u32 = 3;
+/// How long a peer may take to say what it has: the first time it reads all of the file for that.
+const CLAIM_MAX: Duration = Duration::from_secs(15 * 60);
+/// How long the others may then take.
+const FURTHER_CLAIMS_MAX: Duration = Duration::from_secs(30);
+/// How long a peer may leave us without a piece, whatever else it says.
+const PIECE_MAX: Duration = Duration::from_secs(5 * 60);
 /// How long a peer that has no room is waited for.
 const BUSY_WAIT_MAX: Duration = Duration::from_secs(10);
 
@@ -91,10 +97,19 @@ impl Swarm {
         let mut claims = BTreeMap::<Claim, Vec<PublicKey>>::new();
         let mut last = None;
         let mut asked: FuturesUnordered<_> = asked.collect();
-        while let Some((source, claim)) = asked.next().await {
-            match claim {
-                Ok(claim) => claims.entry(claim).or_default().push(source),
-                Err(refusal) => last = Some(refusal),
+        let mut deadline = Instant::now() + CLAIM_MAX;
+        loop {
+            match timeout_at(deadline, asked.next()).await {
+                Ok(Some((source, Ok(claim)))) => {
+                    claims.entry(claim).or_default().push(source);
+                    deadline = deadline.min(Instant::now() + FURTHER_CLAIMS_MAX);
+                }
+                Ok(Some((_, Err(refusal)))) => last = Some(refusal),
+                Ok(None) => break,
+                Err(_) => {
+                    last.get_or_insert_with(silent);
+                    break;
+                }
             }
         }
         (claims, last)
@@ -252,9 +267,19 @@ impl Run<'_> {
             })
         });
         let mut refusal = None;
-        while let Some(reply) = answer.next().await {
+        let mut deadline = Instant::now() + PIECE_MAX;
+        loop {
+            let reply = match timeout_at(deadline, answer.next()).await {
+                Ok(Some(reply)) => reply,
+                Ok(None) => break,
+                Err(_) => {
+                    refusal = Some(silent());
+                    break;
+                }
+            };
             match reply {
                 Reply::File { total_bytes, root, bytes } => {
+                    deadline = Instant::now() + PIECE_MAX;
                     if (Claim { total_bytes, root }) != self.claim {
                         return Err(Trouble::Lied);
                     }
@@ -280,6 +305,10 @@ impl Run<'_> {
             Err(error) => Err(Trouble::Io(io::Error::other(error))),
         }
     }
+}
+
+fn silent() -> Refusal {
+    Refusal::new(RefusalCode::PeerLost, "the peer sends nothing of the file")
 }
 
 fn is_worth_waiting(refusal: &Refusal) -> bool {

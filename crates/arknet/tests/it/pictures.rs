@@ -22,9 +22,18 @@ fn add(home: &Path) {
     let file = home.join("mmproj.gguf");
     projector(&file, Projector::OwnSize);
     let file = file.to_str().unwrap();
-    // A model is no projector, and nothing is added with one.
-    let refused = run(home, &["model", "add", SHIPPED, "--name", MODEL, "--projector", SHIPPED]);
-    assert!(text(&refused.stderr).contains("no projector"), "{}", text(&refused.stderr));
+    // A model is no projector, and one may be that of another model: nothing is added with those.
+    let (other, key) = (home.join("other.gguf"), b"clip.vision.projection_dim");
+    let mut bytes = fs::read(file).unwrap();
+    let at = bytes.windows(key.len()).position(|window| window == key).unwrap() + key.len() + 4;
+    bytes[at] ^= 1;
+    fs::write(&other, bytes).unwrap();
+    for (projector, words) in [(SHIPPED, "no projector"), (other.to_str().unwrap(), "does not fit")]
+    {
+        let add = ["model", "add", SHIPPED, "--name", MODEL, "--projector", projector];
+        let refused = text(&run(home, &add).stderr);
+        assert!(refused.contains(words), "{refused}");
+    }
     assert_eq!(json_of(home, &["model", "list"]).as_array().unwrap().len(), 1);
     let refused = run(home, &["model", "add", file, "--name", MODEL]);
     assert!(text(&refused.stderr).contains("--projector"), "{}", text(&refused.stderr));
