@@ -39,6 +39,7 @@ impl Inserted {
 #[derive(Debug)]
 struct Entry {
     offer: Offer,
+    received_at: Timestamp,
     /// Could not be reached since this offer was heard.
     unreachable: bool,
     allowance: u32,
@@ -68,7 +69,8 @@ impl OfferTable {
             return Inserted::Full;
         }
         let departed = offer.body.models.is_empty();
-        let entry = Entry { offer, unreachable: false, allowance: BURST - 1, refilled_at: now };
+        let (allowance, unreachable) = (BURST - 1, false);
+        let entry = Entry { offer, received_at: now, unreachable, allowance, refilled_at: now };
         self.entries.insert(peer, entry);
         assert!(self.entries.len() <= OFFERS_MAX, "the table keeps its limit");
         if departed { Inserted::Departed } else { Inserted::New }
@@ -123,6 +125,12 @@ impl OfferTable {
         self.entries.get(peer).map(|entry| &entry.offer)
     }
 
+    /// When the offer of one peer came.
+    #[must_use]
+    pub fn received_at(&self, peer: &PublicKey) -> Option<Timestamp> {
+        self.entries.get(peer).map(|entry| entry.received_at)
+    }
+
     /// How many peers are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -168,6 +176,7 @@ impl Entry {
         self.allowance -= 1;
         self.unreachable = false;
         self.offer = offer;
+        self.received_at = now;
         if self.offer.body.models.is_empty() { Inserted::Departed } else { Inserted::Updated }
     }
 }

@@ -204,7 +204,7 @@ impl Client {
         let now = clock::now();
         let salt = self.shared.nonces.0.load(Ordering::Relaxed);
         let wanted = (&infer.model, infer.needs());
-        let router = lock(&self.shared.router);
+        let mut router = lock(&self.shared.router);
         self.shared.mesh.offers().with(|offers| {
             let serving = offers.serving(wanted.0, wanted.1, now).map(|(offer, _)| offer.body.peer);
             let outside = serving.filter(|peer| !self.may_ask(peer));
@@ -354,7 +354,7 @@ impl InFlight {
                 }
             }
         }
-        lock(&client.shared.router).on_sent(choice.peer);
+        lock(&client.shared.router).on_sent(choice.peer, clock::now());
         Ok(Self {
             client: client.clone(),
             session,
@@ -372,7 +372,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        lock(&self.client.shared.router).on_ended(&self.choice.peer);
+        lock(&self.client.shared.router).on_ended(&self.choice.peer, clock::now());
         let mut committed = lock(&self.session.committed);
         let unused = self.reserved.checked_sub(self.cost).expect("the cost is below the reserve");
         *committed = committed.checked_sub(unused).expect("what is given back was reserved");

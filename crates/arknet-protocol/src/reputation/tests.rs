@@ -226,11 +226,11 @@ fn simulate(router: &mut Router, begin: Timestamp, hours: u64, conduct: Conduct)
             if tried.is_empty() {
                 asked[usize::from(n - 1)] += 1;
             }
-            router.on_sent(choice.peer);
+            router.on_sent(choice.peer, now);
             let is_lost = n == 2 && conduct == Conduct::Absent;
             if is_lost {
                 router.on_refused(&choice.peer, RefusalCode::PeerLost, None, now);
-                router.on_ended(&choice.peer);
+                router.on_ended(&choice.peer, now);
                 tried.push(choice.peer);
                 continue;
             }
@@ -238,7 +238,7 @@ fn simulate(router: &mut Router, begin: Timestamp, hours: u64, conduct: Conduct)
             router.on_first_token(&choice.peer, ms, now);
             router.reputation_mut().first_token(choice.peer, &model(), ms, now);
             router.reputation_mut().record(choice.peer, Deed::Answered, now);
-            router.on_ended(&choice.peer);
+            router.on_ended(&choice.peer, now);
             break;
         }
         let is_there = |key: &PublicKey| *key != peer(2) || conduct != Conduct::Absent;

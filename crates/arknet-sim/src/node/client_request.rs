@@ -85,7 +85,7 @@ impl Client {
             infer,
         );
         world.checks.request_signed(&request.body);
-        life.router.on_sent(peer);
+        life.router.on_sent(peer, now);
         let mut tried = wish.tried;
         tried.push(peer);
         let active = Active {
@@ -194,10 +194,11 @@ impl Client {
     }
 
     fn close(&mut self, world: &World, stream: StreamId) -> Active {
+        let now = self.clock.read(world.now);
         let life = self.life.as_mut().expect("requests are those of a life");
         let active = life.active.remove(&stream).expect("asked for by callers");
         if !world.is(Mutant::NeverEnds) {
-            life.router.on_ended(&active.peer);
+            life.router.on_ended(&active.peer, now);
         }
         active
     }
