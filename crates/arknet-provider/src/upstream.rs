@@ -253,14 +253,30 @@ async fn look_after(shared: Arc<Shared>) {
             }
             Err(sign) => state.health.note(sign),
         });
-        let wait = shared.state().health.until_next_check();
+        until_due(&shared, least).await;
+    }
+}
+
+/// Waits until the next check is due. While it is up, a request that failed asks for one, but not for
+/// a flood of them.
+async fn until_due(shared: &Shared, least: Duration) {
+    loop {
+        let (is_up, wait) = {
+            let health = &shared.state().health;
+            (health.is_up(), health.until_next_check())
+        };
+        let doubted = async {
+            sleep(least.min(wait)).await;
+            shared.doubt.notified().await;
+        };
         tokio::select! {
-            () = sleep(wait) => {}
-            // A request that failed asks for a check, but not for a flood of them.
-            () = async {
-                sleep(least.min(wait)).await;
-                shared.doubt.notified().await;
-            } => {}
+            () = sleep(wait) => return,
+            () = doubted, if is_up => {}
+        }
+        // One that does not accept the key has to wait: who lists its models for everybody would be
+        // back at once, and refuse the next request.
+        if shared.state().health.is_up() {
+            return;
         }
     }
 }

@@ -90,6 +90,10 @@ impl Answer {
 
     /// Whether the last reply was given.
     #[must_use]
+    pub(super) const fn is_empty(&self) -> bool {
+        self.tokens == 0 && self.calls == 0
+    }
+
     pub(super) const fn is_over(&self) -> bool {
         self.is_over
     }

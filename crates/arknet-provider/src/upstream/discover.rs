@@ -30,8 +30,8 @@ pub(super) struct Found {
     pub(super) details: ModelDetails,
 }
 
-/// What one model was found to be, by id, so that it is asked for once.
-pub(super) type Known = HashMap<String, Listed>;
+/// How one model was listed and what it was found to be, by id, so that it is asked for once.
+pub(super) type Known = HashMap<String, (Listed, Listed)>;
 
 /// Asks an upstream for its models. What is known of a model already is not asked again.
 pub(super) async fn discover(
@@ -47,10 +47,6 @@ pub(super) async fn discover(
         }
         UpstreamKind::Ollama => ollama(http, options, known).await?,
     };
-    if let Some(listed) = &listed {
-        known.clear();
-        known.extend(listed.iter().map(|one| (one.id.clone(), one.clone())));
-    }
     Ok(served(options, listed))
 }
 
@@ -130,62 +126,85 @@ fn capabilities(abilities: &[Ability]) -> Capabilities {
 async fn openai(
     http: &Http,
     options: &UpstreamOptions,
-    known: &Known,
+    known: &mut Known,
 ) -> Result<Option<Vec<Listed>>, Sign> {
     let Some(list) = ask(http, options, Place::Models, None).await? else { return Ok(None) };
     let mut listed = listing::openai(&list, options.flavor);
-    for one in &mut listed {
-        if one.flavor != Flavor::LlamaServer {
-            continue;
+    // One that has several loads a model when it is asked for: what they can do stands in their names.
+    let [one] = &mut listed[..] else {
+        for one in listed.iter_mut().filter(|one| one.flavor == Flavor::LlamaServer) {
+            if one.capabilities.contains(Capabilities::GENERATE) {
+                one.capabilities = one.capabilities.with(Capabilities::TOOLS);
+            }
         }
-        if let Some(before) = known.get(&one.id).filter(|before| before.flavor == one.flavor) {
-            *one = before.clone();
-            continue;
-        }
-        if let Some(props) = ask(http, options, Place::Props, None).await? {
-            listing::llama_props(one, &props);
-        }
-        // It does not say whether it embeds or ranks, so it is tried once. Ranking first: a server
-        // that ranks makes vectors too, of one number each.
-        let body = json!({ "model": one.id, "query": "a", "documents": ["a"] });
-        if try_out(http, options, Place::Rerank, &body).await {
+        return Ok(Some(listed));
+    };
+    if one.flavor != Flavor::LlamaServer || !is_wanted(options, one) {
+        return Ok(Some(listed));
+    }
+    if let Some((_, before)) = known.get(&one.id).filter(|(listed, _)| listed == one) {
+        *one = before.clone();
+        return Ok(Some(listed));
+    }
+    let as_listed = one.clone();
+    if let Some(props) = ask(http, options, Place::Props, None).await? {
+        listing::llama_props(one, &props);
+    }
+    // It does not say whether it embeds or ranks, so it is tried once. Ranking first: a server
+    // that ranks makes vectors too, of one number each.
+    let body = json!({ "model": one.id, "query": "a", "documents": ["a"] });
+    let ranks = try_out(http, options, Place::Rerank, &body).await;
+    let body = json!({ "model": one.id, "input": ["a"] });
+    let embeds = match ranks {
+        Some(true) => Some(false),
+        _ => try_out(http, options, Place::Embeddings, &body).await,
+    };
+    match (ranks, embeds) {
+        (Some(true), _) => {
             one.capabilities = Capabilities::RERANK.with(Capabilities::TOKENIZE);
-            continue;
         }
-        let body = json!({ "model": one.id, "input": ["a"] });
-        if try_out(http, options, Place::Embeddings, &body).await {
-            one.capabilities = one.capabilities.with(Capabilities::EMBED);
-        }
+        (_, Some(true)) => one.capabilities = one.capabilities.with(Capabilities::EMBED),
+        _ => {}
+    }
+    known.clear();
+    // What was too busy to say is asked again.
+    if ranks.is_some() && embeds.is_some() {
+        known.insert(one.id.clone(), (as_listed, one.clone()));
     }
     Ok(Some(listed))
+}
+
+fn is_wanted(options: &UpstreamOptions, one: &Listed) -> bool {
+    options.takes(&one.id) || options.models.iter().any(|mapped| one.is_called(mapped.id()))
 }
 
 async fn ollama(
     http: &Http,
     options: &UpstreamOptions,
-    known: &Known,
+    known: &mut Known,
 ) -> Result<Option<Vec<Listed>>, Sign> {
     let Some(tags) = ask(http, options, Place::OllamaTags, None).await? else { return Ok(None) };
     let version = ask(http, options, Place::OllamaVersion, None).await?.unwrap_or_default();
     let has_logprobs = listing::ollama_has_logprobs(&version);
-    let wanted = |one: &Listed| {
-        options.takes(&one.id) || options.models.iter().any(|mapped| one.is_called(mapped.id()))
-    };
-    let listed = listing::ollama(&tags);
-    let lookups = listed.into_iter().filter(wanted).take(MODELS_MAX).map(|mut one| async move {
-        let before = known.get(&one.id).filter(|before| before.version == one.version);
-        if let Some(before) = before {
-            return Ok(before.clone());
+    let listed = listing::ollama(&tags).into_iter().filter(|one| is_wanted(options, one));
+    let before = &*known;
+    let lookups = listed.take(MODELS_MAX).map(|mut one| async move {
+        let as_listed = one.clone();
+        if let Some(same) = before.get(&one.id).filter(|(listed, _)| *listed == one) {
+            return Ok(same.clone());
         }
         let body = json!({ "model": one.id });
         if let Some(show) = ask(http, options, Place::OllamaShow, Some(&body)).await? {
             listing::ollama_show(&mut one, &show, has_logprobs);
         }
-        Ok(one)
+        Ok((as_listed, one))
     });
-    let all: Vec<Result<Listed, Sign>> =
+    let all: Vec<Result<(Listed, Listed), Sign>> =
         stream::iter(lookups).buffered(LOOKUPS_AT_ONCE_MAX).collect().await;
-    Ok(Some(all.into_iter().collect::<Result<_, _>>()?))
+    let all: Vec<_> = all.into_iter().collect::<Result<_, _>>()?;
+    known.clear();
+    known.extend(all.iter().map(|both| (both.0.id.clone(), both.clone())));
+    Ok(Some(all.into_iter().map(|(_, one)| one).collect()))
 }
 
 /// Asks for a description. None where the upstream has no such thing.
@@ -216,8 +235,18 @@ async fn ask(
     timeout(time, talk).await.unwrap_or(Err(Sign::Failed))
 }
 
-async fn try_out(http: &Http, options: &UpstreamOptions, place: Place, body: &Value) -> bool {
-    matches!(ask(http, options, place, Some(body)).await, Ok(Some(_)))
+/// Whether it can do this; none where it does not say.
+async fn try_out(
+    http: &Http,
+    options: &UpstreamOptions,
+    place: Place,
+    body: &Value,
+) -> Option<bool> {
+    let time = std::time::Duration::from_secs(options.timeouts.health_s);
+    let asked = timeout(time, http.ask(place, Bytes::from(body.to_string()))).await;
+    let response = asked.ok()?.ok()?;
+    let is_busy = matches!(response.status().as_u16(), 408 | 429 | 503 | 529);
+    (!is_busy).then(|| is_well(&response))
 }
 
 impl Listed {

@@ -157,6 +157,16 @@ fn meaning(place: Place, status: u16, retry_after_ms: Option<u64>, said: &Said) 
             | Place::OllamaChat
             | Place::OllamaGenerate
     );
+    // Only what is said of the key itself counts against the upstream at once: what a request asks for
+    // can bring about a refusal, too, of its text, its model or its price.
+    let is_of_key = said.is_any(&[
+        "permission_error",
+        "permission_denied",
+        "authentication_error",
+        "invalid_api_key",
+        "forbidden",
+        "access_denied",
+    ]) || said.mentions(&["api key", "key limit"]);
     let names_model = said.mentions(&["model"]) || said.code == "model_not_found";
     let (refusal, sign) = match status {
         401 => (
@@ -167,10 +177,19 @@ fn meaning(place: Place, status: u16, retry_after_ms: Option<u64>, said: &Said) 
         403 if said.mentions(&["flagged", "moderation"]) => {
             (of(RefusalCode::NotPermitted, "the upstream's filter refuses the request"), None)
         }
+        403 if said.code == "model_not_found" => {
+            (of(UnknownModel, "the upstream does not know the model"), None)
+        }
         403 => (
             of(ProviderFailed, "the upstream does not permit this with the configured key"),
-            Some(Sign::Rejected),
+            Some(if is_of_key { Sign::Rejected } else { Sign::Failed }),
         ),
+        402 if said.mentions(&["fewer max_tokens", "can only afford"]) => {
+            (of(ProviderFailed, "the upstream's credit is too little for so long an answer"), None)
+        }
+        400 if said.words.starts_with("your credit balance") => {
+            (of(ProviderFailed, "the upstream wants to be paid"), Some(Sign::Rejected))
+        }
         402 => (of(ProviderFailed, "the upstream wants to be paid"), Some(Sign::Rejected)),
         429 if said.is_any(&["insufficient_quota"]) => {
             (of(ProviderFailed, "the upstream's quota is used up"), Some(Sign::Rejected))
@@ -309,7 +328,44 @@ mod tests {
         (413, "<html>", RefusalCode::TooLarge, "too large", None),
         (500, "\u{0}", RefusalCode::ProviderFailed, "status 500", Some(Sign::Failed)),
         (302, "", RefusalCode::ProviderFailed, "status 302", Some(Sign::Failed)),
-        (403, "{}", RefusalCode::ProviderFailed, "permit", Some(Sign::Rejected)),
+        (403, "{}", RefusalCode::ProviderFailed, "permit", Some(Sign::Failed)),
+        (403, "<html>blocked", RefusalCode::ProviderFailed, "permit", Some(Sign::Failed)),
+        (
+            403,
+            r#"{"error":{"type":"permission_error","message":"no"}}"#,
+            RefusalCode::ProviderFailed,
+            "permit",
+            Some(Sign::Rejected),
+        ),
+        (
+            403,
+            r#"{"error":{"code":403,"message":"Key limit exceeded (total limit)"}}"#,
+            RefusalCode::ProviderFailed,
+            "permit",
+            Some(Sign::Rejected),
+        ),
+        (
+            403,
+            r#"{"error":{"code":"model_not_found","message":"Project has no access to model x"}}"#,
+            RefusalCode::UnknownModel,
+            "does not know the model",
+            None,
+        ),
+        (
+            402,
+            r#"{"error":{"code":402,"message":"This request requires more credits, or fewer max_tokens. You requested up to 16384 tokens, but can only afford 3324."}}"#,
+            RefusalCode::ProviderFailed,
+            "too little",
+            None,
+        ),
+        (402, "{}", RefusalCode::ProviderFailed, "paid", Some(Sign::Rejected)),
+        (
+            400,
+            r#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the Anthropic API."}}"#,
+            RefusalCode::ProviderFailed,
+            "paid",
+            Some(Sign::Rejected),
+        ),
     ];
 
     #[test]

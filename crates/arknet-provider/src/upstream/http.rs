@@ -34,8 +34,9 @@ use super::{
 
 use link::Link;
 
-/// Connections that may turn out to be closed before a new one is made.
-const STALE_MAX: usize = 3;
+/// A kept connection that is cut off so soon after a request was sent had been closed before. Later
+/// the server may have worked on it, and is not asked again.
+const STALE_MAX: Duration = Duration::from_secs(2);
 
 /// The version of Anthropic's API that we speak.
 const ANTHROPIC_VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
@@ -47,6 +48,9 @@ pub(super) enum HttpError {
     Connect,
     #[error("the upstream broke off the connection")]
     Broken,
+    /// Before a whole head of an answer had come.
+    #[error("the upstream closed the connection instead of answering")]
+    Cut,
     #[error("the upstream's answer is larger than allowed")]
     TooLarge,
     #[error("the upstream compresses its answer without having been asked to")]
@@ -80,6 +84,8 @@ impl Http {
         let paths = paths.collect::<Result<Vec<_>, _>>()?;
         let mut tcp = HttpConnector::new();
         tcp.set_nodelay(true);
+        // Shared among its addresses, so that one of them that is dead leaves time for the others.
+        tcp.set_connect_timeout(Some(Duration::from_secs(options.timeouts.connect_s)));
         tcp.set_keepalive(Some(Duration::from_secs(30)));
         tcp.enforce_http(false);
         // No proxies: keys go to the configured host and nowhere else. HTTP/1 alone: one request on
@@ -97,29 +103,29 @@ impl Http {
 
     /// Asks, and waits for the head of the answer.
     pub(super) async fn ask(&self, place: Place, body: Bytes) -> Result<Response<Body>, HttpError> {
-        let mut attempts = 0;
-        loop {
-            attempts += 1;
-            let kept = self.unused.take();
-            let was_used = kept.is_some();
-            let mut link = match kept {
-                Some(link) => link,
-                None => self.connect().await?,
-            };
+        if let Some(mut link) = self.unused.take() {
+            let asked_at = Instant::now();
             match link.ask(self.request(place, body.clone())).await {
                 // The server had closed a kept connection while the request was on its way.
-                Err(HttpError::Broken) if was_used && attempts <= STALE_MAX => {}
-                Err(error) => return Err(error),
-                Ok(response) if is_encoded(&response) => return Err(HttpError::Encoded),
-                Ok(response) => {
-                    return Ok(response.map(|incoming| Body {
-                        incoming,
-                        link: Some(link),
-                        unused: Arc::clone(&self.unused),
-                    }));
-                }
+                Err(HttpError::Cut) if asked_at.elapsed() < STALE_MAX => {}
+                asked => return self.answer(link, asked?),
             }
         }
+        let mut link = self.connect().await?;
+        let asked = link.ask(self.request(place, body)).await;
+        self.answer(link, asked?)
+    }
+
+    fn answer(
+        &self,
+        link: Link,
+        response: Response<Incoming>,
+    ) -> Result<Response<Body>, HttpError> {
+        if is_encoded(&response) {
+            return Err(HttpError::Encoded);
+        }
+        let unused = Arc::clone(&self.unused);
+        Ok(response.map(|incoming| Body { incoming, link: Some(link), unused }))
     }
 
     fn request(&self, place: Place, body: Bytes) -> Request<Full<Bytes>> {
@@ -162,8 +168,9 @@ impl Unused {
 
     fn take(&self) -> Option<Link> {
         loop {
-            let (_, mut link) = self.links().pop()?;
-            if link.is_ready() {
+            let (since, mut link) = self.links().pop()?;
+            // One that lay long may be gone without a word: on the way some forget it.
+            if since.elapsed() < IDLE_CONNECTION && link.is_ready() {
                 return Some(link);
             }
         }

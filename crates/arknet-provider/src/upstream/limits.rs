@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use arknet_types::limits::EMBEDDING_DIMENSIONS_MAX;
+
 /// Bytes of a response's head. More headers end the connection.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Headers of a response.
@@ -12,6 +14,12 @@ pub const LINE_BYTES_MAX: usize = 1024 * 1024;
 pub const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Bytes of an answer that comes in one piece: vectors, scores, tokens.
 pub const BODY_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Bytes of one vector in it, as text.
+pub const VECTOR_BYTES_MAX: usize = EMBEDDING_DIMENSIONS_MAX * 32;
+/// Bytes of one score in it, with the document that some repeat.
+pub const SCORE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of all that is around those.
+pub const FRAME_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of an answer about the upstream itself: its models, what it can do.
 pub const DESCRIPTION_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of an error that are read.
@@ -22,6 +30,8 @@ pub const TAIL_BYTES_MAX: usize = 16 * 1024;
 pub const TAIL_TIME_MAX: Duration = Duration::from_secs(1);
 /// Bytes of text in one reply.
 pub const TEXT_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a model's template; a longer one is not told of.
+pub const TEMPLATE_BYTES_MAX: usize = 256 * 1024;
 /// Models of one upstream.
 pub const MODELS_MAX: usize = 256;
 /// Bytes of a model's name at the upstream.

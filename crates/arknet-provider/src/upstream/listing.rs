@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::ModelDetails;
 
 use super::{
-    limits::MODELS_MAX,
+    limits::{MODELS_MAX, TEMPLATE_BYTES_MAX},
     target::{Flavor, Thinking, UpstreamKind},
 };
 
@@ -139,7 +139,8 @@ pub fn llama_props(one: &mut Listed, props: &Value) {
     if props.get("chat_template_caps").is_none() || is("/chat_template_caps/supports_tools") {
         one.capabilities = one.capabilities.with(Capabilities::TOOLS);
     }
-    one.details.template = text(props, "chat_template");
+    one.details.template =
+        text(props, "chat_template").filter(|text| text.len() <= TEMPLATE_BYTES_MAX);
     one.details.quantization =
         text(props, "model_ftype").or_else(|| one.details.quantization.take());
     one.details.build_class = text(props, "build_info");
@@ -222,7 +223,7 @@ pub fn ollama_show(one: &mut Listed, show: &Value, has_logprobs: bool) {
         one.details.architecture = Some(architecture);
     }
     one.details.parameters = info.get("general.parameter_count").and_then(Value::as_u64);
-    one.details.template = text(show, "template");
+    one.details.template = text(show, "template").filter(|text| text.len() <= TEMPLATE_BYTES_MAX);
 }
 
 /// Whether an Ollama of this version (`GET /api/version`) tells how likely tokens were. Older ones

@@ -29,6 +29,8 @@ struct Choice {
     #[serde(default)]
     index: u64,
     delta: Option<Delta>,
+    /// Where the answer comes in one piece, whatever was asked for.
+    message: Option<Delta>,
     text: Option<String>,
     finish_reason: Option<String>,
     /// vLLM: the stop sequence, or the number of a token.
@@ -44,6 +46,16 @@ struct Delta {
     reasoning_content: Option<String>,
     reasoning: Option<String>,
     tool_calls: Option<Vec<CallPiece>>,
+}
+
+impl Delta {
+    /// With the numbers of its calls, which a whole message does not have.
+    fn numbered(mut self) -> Self {
+        for (call, index) in self.tool_calls.iter_mut().flatten().zip(0..) {
+            call.index = index;
+        }
+        self
+    }
 }
 
 #[derive(Deserialize)]
@@ -186,7 +198,10 @@ fn take(choice: Choice, answer: &mut Answer, out: &mut Vec<Reply>) -> Result<(),
     let logprobs = choice.logprobs.map(Logprobs::told).unwrap_or_default();
     let tokens = u32::try_from(logprobs.len()).unwrap_or(u32::MAX).max(1);
     answer.logprobs(logprobs, out);
-    let delta = choice.delta.unwrap_or_default();
+    let delta = match (choice.delta, choice.message) {
+        (None, Some(message)) if answer.is_empty() => message.numbered(),
+        (delta, _) => delta.unwrap_or_default(),
+    };
     if let Some(text) = delta.reasoning_content.or(delta.reasoning) {
         answer.reasoning(&text, tokens, out);
     }
@@ -200,7 +215,7 @@ fn take(choice: Choice, answer: &mut Answer, out: &mut Vec<Reply>) -> Result<(),
         answer.tool(call.index, call.id.as_deref(), name, arguments, out)?;
     }
     match choice.finish_reason.as_deref() {
-        None => {}
+        None | Some("") => {}
         Some("length") => answer.finish(FinishReason::Length),
         Some("tool_calls" | "function_call") => answer.finish(FinishReason::ToolCalls),
         Some("content_filter") => return Err(filtered()),

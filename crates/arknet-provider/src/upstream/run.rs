@@ -16,7 +16,7 @@ use super::{
     errors::{self, Fault},
     health::Sign,
     http::{self, Body, HttpError},
-    limits::{BODY_BYTES_MAX, ERROR_BYTES_MAX},
+    limits::ERROR_BYTES_MAX,
     read::{Reader, Stream},
     target::Call,
 };
@@ -100,7 +100,7 @@ impl Work {
         match reader {
             Reader::Stream(stream) => self.read(Reading { body, stream }, deadline, replies).await,
             Reader::Whole(whole) => {
-                let body = timeout_at(deadline, http::whole(body, BODY_BYTES_MAX));
+                let body = timeout_at(deadline, http::whole(body, whole.bytes_max()));
                 let body = body.await.map_err(|_| silent())??;
                 replies.extend(whole.read(&body)?);
                 Ok(())

@@ -6,7 +6,11 @@ use arknet_types::{
 };
 use serde::Deserialize;
 
-use super::{answer::failed, limits::TEXT_BYTES_MAX, read::garbled};
+use super::{
+    answer::failed,
+    limits::{BODY_BYTES_MAX, FRAME_BYTES_MAX, SCORE_BYTES_MAX, TEXT_BYTES_MAX, VECTOR_BYTES_MAX},
+    read::garbled,
+};
 
 /// What an answer holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -26,6 +30,19 @@ pub enum Whole {
 }
 
 impl Whole {
+    /// Bytes that such an answer may have: what many empty vectors become is larger than what they are.
+    pub const fn bytes_max(self) -> usize {
+        let max = match self {
+            Self::Embeddings(count) | Self::OllamaEmbeddings(count) => {
+                count.saturating_mul(VECTOR_BYTES_MAX)
+            }
+            Self::Scores(count) => count.saturating_mul(SCORE_BYTES_MAX),
+            Self::Tokens | Self::Text | Self::Count => BODY_BYTES_MAX,
+        };
+        let max = max.saturating_add(FRAME_BYTES_MAX);
+        if max < BODY_BYTES_MAX { max } else { BODY_BYTES_MAX }
+    }
+
     /// Reads it, with the end.
     pub fn read(self, body: &[u8]) -> Result<Vec<Reply>, Refusal> {
         match self {

@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicU16, AtomicUsize, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use arknet_provider::{
@@ -132,7 +132,13 @@ async fn a_key_that_is_not_accepted_takes_the_models_off_the_list() {
     timeout(TIME_MAX, models.wait_for(|all| all.is_empty())).await.unwrap().unwrap();
     let refusal = upstream.generate(request("fish")).unwrap_err();
     assert_eq!(refusal.code, RefusalCode::ProviderFailed);
-    assert!(refusal.retry_after_ms.is_some());
+    assert!(refusal.retry_after_ms.is_some_and(|ms| ms > 10_000));
+    // Its list of models is open to all, so checks would go well. They wait, whoever doubts.
+    let checks = || server.seen("/v1/models").len();
+    let before = checks();
+    let returns = timeout(Duration::from_secs(3), models.wait_for(|all| !all.is_empty()));
+    assert!(returns.await.is_err());
+    assert_eq!(checks(), before);
 }
 
 #[tokio::test]
@@ -224,6 +230,46 @@ async fn a_connection_closed_meanwhile_costs_nothing_and_a_broken_server_one_try
     let (_, end) = collect(upstream.generate(request("fish")).unwrap()).await;
     assert_eq!(end.unwrap_err().code, RefusalCode::ProviderFailed);
     assert_eq!(made.load(Ordering::SeqCst), 2);
+}
+
+/// Answers the list of models, and one request on each connection; what comes second is read, and
+/// then the connection is closed after so long.
+async fn one_that_breaks_off(after: Duration) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let counted = counted.clone();
+            tokio::spawn(async move {
+                while let Some(path) = read_request(&mut stream).await {
+                    if path != "/v1/models" {
+                        counted.fetch_add(1, Ordering::SeqCst);
+                        tokio::time::sleep(after).await;
+                        return;
+                    }
+                    let body = "{\"data\":[{\"id\":\"fish\"}]}";
+                    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+                    stream.write_all((head + body).as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    (url, asked)
+}
+
+#[tokio::test]
+async fn what_a_server_may_have_worked_on_is_not_sent_twice() {
+    for (after_ms, times) in [(0, 2), (2_200, 1)] {
+        let (url, asked) = one_that_breaks_off(Duration::from_millis(after_ms)).await;
+        // The connection that its models came over is used again.
+        let upstream = up(options(UpstreamKind::OpenAi, &url)).await;
+        let (_, end) = collect(upstream.generate(request("fish")).unwrap()).await;
+        assert_eq!(end.unwrap_err().code, RefusalCode::ProviderFailed);
+        assert_eq!(asked.load(Ordering::SeqCst), times, "cut off after {after_ms} ms");
+    }
 }
 
 #[tokio::test]

@@ -335,6 +335,33 @@ fn ends_and_counts_as_real_servers_tell_them() {
 }
 
 #[test]
+fn an_answer_in_one_piece_is_one_too() {
+    let one = |message: &str, reason: &str| {
+        let choice = format!(r#"{{"index":0,"message":{message},"finish_reason":"{reason}"}}"#);
+        read(Dialect::OpenAi, &format!("{{\"choices\":[{choice}]}}\n"))
+    };
+    let (out, refusal) = one(r#"{"role":"assistant","content":"a b"}"#, "stop");
+    assert_eq!(refusal, None);
+    assert!(matches!(&out[0], Reply::Text { text, .. } if text == "a b"), "{out:?}");
+    let call = |name: &str| format!(r#"{{"function":{{"name":"{name}","arguments":"{{}}"}}}}"#);
+    let calls = format!(r#"{{"content":null,"tool_calls":[{},{}]}}"#, call("f"), call("g"));
+    let (out, refusal) = one(&calls, "tool_calls");
+    let names = out.iter().filter_map(|reply| match reply {
+        Reply::ToolCall(piece) => piece.name.as_deref(),
+        _ => None,
+    });
+    assert_eq!((names.collect::<Vec<_>>(), refusal), (vec!["f", "g"], None));
+    // What was said in pieces is not said again, and no reason is no end.
+    let text = r#"data: {"choices":[{"delta":{"content":"a"},"finish_reason":""}]}
+data: {"choices":[{"message":{"content":"a"},"finish_reason":"stop"}]}
+"#;
+    let (out, refusal) = read(Dialect::OpenAi, text);
+    assert_eq!((out.len(), refusal), (2, None), "{out:?}");
+    let (_, refusal) = read(Dialect::OpenAi, text.lines().next().unwrap());
+    assert!(refusal.is_some());
+}
+
+#[test]
 fn likelihoods_in_every_form() {
     for text in [
         r#"data: {"choices":[{"delta":{"content":"a"},"logprobs":{"content":[{"id":5,"token":"a","logprob":-1.5,"bytes":[97],"top_logprobs":[{"id":5,"token":"a","logprob":null}]}]},"finish_reason":"stop"}]}"#,

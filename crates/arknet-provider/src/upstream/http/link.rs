@@ -3,6 +3,7 @@
 use std::{
     error::Error as _,
     future::{Future as _, poll_fn},
+    io,
     pin::{Pin, pin},
     task::{Context, Poll, Waker},
 };
@@ -59,7 +60,20 @@ impl Link {
             let source = error.source().and_then(|e| e.downcast_ref::<hyper::Error>());
             let is_too_large =
                 error.is_parse_too_large() || source.is_some_and(hyper::Error::is_parse_too_large);
-            if is_too_large { HttpError::TooLarge } else { HttpError::Broken }
+            let io = error.source().and_then(|e| e.downcast_ref::<io::Error>());
+            let is_reset = io.is_some_and(|error| {
+                use io::ErrorKind::{
+                    BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof,
+                };
+                let cut = [BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof];
+                cut.contains(&error.kind())
+            });
+            match () {
+                () if is_too_large => HttpError::TooLarge,
+                () if error.is_canceled() || error.is_closed() => HttpError::Cut,
+                () if error.is_incomplete_message() || is_reset => HttpError::Cut,
+                () => HttpError::Broken,
+            }
         })
     }
 
