@@ -115,12 +115,11 @@ impl Right for Free {
 fn key(headers: &HeaderMap) -> Result<Option<&str>, KeyError> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let text = value.to_str().map_err(|_| KeyError::Unknown)?;
-        let (scheme, key) = text.split_once(' ').ok_or(KeyError::Unknown)?;
-        return if scheme.eq_ignore_ascii_case("bearer") {
-            Ok(Some(key.trim()))
-        } else {
-            Err(KeyError::Unknown)
-        };
+        let (scheme, key) = text.split_once(' ').unwrap_or((text, ""));
+        // Apps in which no key was set send the scheme alone.
+        if scheme.eq_ignore_ascii_case("bearer") && !key.trim().is_empty() {
+            return Ok(Some(key.trim()));
+        }
     }
     let value = headers.get(API_KEY);
     value.map(|value| value.to_str().map_err(|_| KeyError::Unknown)).transpose()
@@ -341,8 +340,10 @@ mod tests {
         for (name, value, expected) in [
             ("authorization", "Bearer sk-ark-1", Ok(Some("sk-ark-1"))),
             ("authorization", "bearer  sk-ark-1 ", Ok(Some("sk-ark-1"))),
-            ("authorization", "Basic c2s=", Err(KeyError::Unknown)),
-            ("authorization", "sk-ark-1", Err(KeyError::Unknown)),
+            ("authorization", "Basic c2s=", Ok(None)),
+            ("authorization", "sk-ark-1", Ok(None)),
+            ("authorization", "Bearer", Ok(None)),
+            ("authorization", "Bearer ", Ok(None)),
             ("x-api-key", "sk-ark-1", Ok(Some("sk-ark-1"))),
             ("accept", "sk-ark-1", Ok(None)),
         ] {

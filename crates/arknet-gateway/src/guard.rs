@@ -51,12 +51,13 @@ pub(crate) fn check(
     let mut guest = None;
     if let Some(origin) = only(headers, header::ORIGIN)? {
         let from = origin.split_once("://").map(|(_, authority)| authority);
-        if origins.contain(origin) {
+        if origins.contain(origin) || is_of_desktop(origin) {
             guest = headers.get(header::ORIGIN).cloned();
         } else if !from.is_some_and(|authority| authority.eq_ignore_ascii_case(host)) {
             return Err(ApiError::invalid(
                 StatusCode::FORBIDDEN,
-                "Web pages of other origins may not use this node.",
+                "Web pages of other origins may not use this node, unless they are among the \
+                 gateway's allowed_origins.",
             )
             .code("origin_not_allowed"));
         }
@@ -65,6 +66,13 @@ pub(crate) fn check(
         json_or_nothing(uri, headers)?;
     }
     Ok(guest)
+}
+
+/// Whether this is a program of this machine whose windows are web pages: Electron's, Tauri's, an
+/// editor's. No page that comes from anywhere else has such an origin.
+fn is_of_desktop(origin: &str) -> bool {
+    let scheme = origin.split_once("://").map(|(scheme, _)| scheme);
+    matches!(scheme, Some("app" | "tauri" | "vscode-webview" | "vscode-file"))
 }
 
 /// How long a browser may remember that an origin is allowed.
@@ -202,6 +210,11 @@ mod tests {
             ("HTTPS://Chat.example", 201),
             ("http://chat.example", 403),
             ("https://chat.example:444", 403),
+            ("app://obsidian.md", 201),
+            ("tauri://localhost", 201),
+            ("vscode-webview://1f2e", 201),
+            ("http://app://obsidian.md", 403),
+            ("file://", 403),
             ("null", 403),
             ("", 403),
         ] {

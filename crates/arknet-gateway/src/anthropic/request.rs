@@ -87,6 +87,13 @@ fn stops(mut stops: Vec<String>) -> Vec<String> {
 }
 
 fn chat(params: &mut Params) -> Result<(Chat, Thoughts), ApiError> {
+    let thread = params.thread.take().and_then(|Object(thread)| thread.r#type);
+    if thread.as_deref() == Some("continue") {
+        return Err(ApiError::unsupported(
+            "thread",
+            "Conversations are not kept here: send all of their messages.",
+        ));
+    }
     let wire = params.messages.take().ok_or_else(|| ApiError::missing("messages"))?;
     let mut turns = Turns::default();
     if let Some(system) = params.system.take() {
@@ -236,7 +243,11 @@ impl Turns {
             }
             // What is left of earlier turns elsewhere and says nothing to another model: thoughts
             // that only Anthropic can read, and tools that it ran.
-            ("redacted_thinking" | "server_tool_use" | "mcp_tool_use", Role::Assistant) => {}
+            (
+                "redacted_thinking" | "server_tool_use" | "mcp_tool_use" | "mcp_tool_listing"
+                | "fallback",
+                Role::Assistant,
+            ) => {}
             (kind, Role::Assistant) if kind.ends_with("_tool_result") => {}
             (_, Role::Assistant) => return Err(unknown_block(place, ASSISTANT_BLOCKS)),
             _ => return Err(unknown_block(place, USER_BLOCKS)),

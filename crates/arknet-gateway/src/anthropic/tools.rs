@@ -58,6 +58,14 @@ fn read(tool: WireTool, index: usize) -> Result<Result<Tool, String>, ApiError> 
         (BASH.into(), Some("Run commands in a shell."))
     } else if kind.starts_with("text_editor_") {
         (EDITOR.into(), Some("View, create and edit text files."))
+    } else if ["memory_", "computer_", "browser_"].iter().any(|known| kind.starts_with(known)) {
+        return Err(ApiError::unsupported(
+            format!("tools[{index}].type"),
+            format!(
+                "Tools of the type '{kind}' are known to Anthropic's models alone: pass one with an \
+                 input_schema."
+            ),
+        ));
     } else {
         return Ok(Err(tool.name.unwrap_or_else(|| kind.into())));
     };

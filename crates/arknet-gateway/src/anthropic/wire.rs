@@ -30,6 +30,13 @@ pub(super) struct Params {
     pub(super) thinking: Option<Object<Thinking>>,
     pub(super) output_config: Option<Object<OutputConfig>>,
     pub(super) output_format: Option<Object<OutputFormat>>,
+    pub(super) thread: Option<Object<Thread>>,
+}
+
+/// A conversation that Anthropic keeps.
+#[derive(Debug, Deserialize)]
+pub(super) struct Thread {
+    pub(super) r#type: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,6 +1,9 @@
 //! What is told about models.
 
-use std::time::Duration;
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    time::Duration,
+};
 
 use arknet_types::{Capabilities, ModelName, Usage};
 use serde::Serialize;
@@ -135,8 +138,17 @@ fn modified_at(model: &ListedModel, opened: u64) -> String {
 
 /// In hexadecimal, without the name of the hash.
 fn digest(model: &ListedModel) -> String {
-    let text = model.digest.map(|digest| digest.to_string()).unwrap_or_default();
-    text.trim_start_matches("sha256:").to_owned()
+    if let Some(digest) = model.digest {
+        return digest.to_string().trim_start_matches("sha256:").to_owned();
+    }
+    // Nobody knows the file of a hosted model. Ollama's own client cuts the first letters off without
+    // looking whether they are there, so its name has to do.
+    let quarter = |nth: u8| {
+        let mut hasher = DefaultHasher::new();
+        (nth, model.name.as_str()).hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
+    };
+    (0..4).map(quarter).collect()
 }
 
 fn details(model: &ListedModel) -> Value {

@@ -1,6 +1,7 @@
 use arknet_types::{
     Chat, Format, InferRequest, Input, Message, ModelName, Part, Reasoning, Role, Sampling, Tool,
-    ToolCall, limits::STOPS_MAX,
+    ToolCall,
+    limits::{COMPLETION_TOKENS_MAX, STOPS_MAX},
 };
 use serde_json::value::RawValue;
 
@@ -165,7 +166,7 @@ fn vectors(
 ) -> Result<Task, ApiError> {
     let model = model(name)?;
     // As with a conversation, nothing to do is an order to load.
-    let asked = if texts.iter().all(String::is_empty) {
+    let asked = if texts.is_empty() || texts == [""] {
         keep(model, wish, false)?
     } else {
         finish(InferRequest::new(model, Input::Embed(texts)), wish, false)?
@@ -202,7 +203,7 @@ fn tuned(request: InferRequest, knobs: Option<Object<Knobs>>) -> InferRequest {
         max_tokens: knobs
             .num_predict
             .filter(|n| n.0 > 0)
-            .map(|n| u32::try_from(n.0).unwrap_or(u32::MAX)),
+            .map(|n| u32::try_from(n.0).unwrap_or(u32::MAX).min(COMPLETION_TOKENS_MAX)),
         stop,
         sampling: Sampling {
             temperature: knobs.temperature.unwrap_or(0.8),

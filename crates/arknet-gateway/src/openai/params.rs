@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use arknet_types::{Profile, Reasoning, Sampling, limits::TOP_LOGPROBS_MAX};
+use arknet_types::{
+    Profile, Reasoning, Sampling,
+    limits::{COMPLETION_TOKENS_MAX, TOP_LOGPROBS_MAX},
+};
 use serde::Deserialize;
 
 use super::{
@@ -27,8 +30,8 @@ pub(crate) struct Params {
     pub(crate) prompt: Option<Texts<PROMPTS_MAX>>,
     pub(crate) stream: Option<bool>,
     pub(crate) stream_options: Option<Object<StreamOptions>>,
-    pub(crate) max_tokens: Option<u32>,
-    pub(crate) max_completion_tokens: Option<u32>,
+    pub(crate) max_tokens: Option<i64>,
+    pub(crate) max_completion_tokens: Option<i64>,
     pub(crate) n: Option<u32>,
     pub(crate) echo: Option<bool>,
     pub(crate) stop: Option<Stops>,
@@ -297,4 +300,11 @@ impl Params {
 
 const fn switch(on: bool) -> Reasoning {
     if on { Reasoning::On } else { Reasoning::Off }
+}
+
+/// The tokens of an answer as a model takes them. Apps that know no limit say so with a negative number,
+/// or one beyond all that can be.
+pub(crate) fn answer_limit(asked: Option<i64>) -> Option<u32> {
+    let asked = u64::try_from(asked?).ok()?;
+    Some(u32::try_from(asked).unwrap_or(u32::MAX).min(COMPLETION_TOKENS_MAX))
 }

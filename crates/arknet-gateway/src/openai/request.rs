@@ -1,6 +1,10 @@
 use arknet_types::{Chat, InferRequest, Input, ModelName, RefusalCode};
 
-use super::{message, params::Params, tools};
+use super::{
+    message,
+    params::{Params, answer_limit},
+    tools,
+};
 use crate::{
     ApiError, Ask, CHOICES_MAX,
     json::{self, Object},
@@ -8,7 +12,7 @@ use crate::{
 };
 
 /// What OpenAI's completions endpoint generates when nothing is said.
-const COMPLETION_TOKENS_DEFAULT: u32 = 16;
+const COMPLETION_TOKENS_DEFAULT: i64 = 16;
 
 /// Bytes of all inputs of a request that asks for several answers: each needs its own copy.
 const COPIES_BYTES_MAX: usize = 32 * 1024 * 1024;
@@ -76,7 +80,7 @@ pub fn completion(body: &[u8]) -> Result<Asked, ApiError> {
         return Err(ApiError::parameter("prompt", message));
     }
     let inputs = prompt.texts.into_iter().map(Input::Text).collect();
-    let max_tokens = params.max_tokens.or(Some(COMPLETION_TOKENS_DEFAULT));
+    let max_tokens = Some(params.max_tokens.unwrap_or(COMPLETION_TOKENS_DEFAULT));
     let logprobs = params.completion_logprobs()?;
     if logprobs.is_some() && params.echo.unwrap_or_default() {
         return Err(ApiError::unsupported(
@@ -98,7 +102,7 @@ fn finish(
     mut params: Params,
     model: ModelName,
     inputs: Vec<Input>,
-    max_tokens: Option<u32>,
+    max_tokens: Option<i64>,
     logprobs: Option<u8>,
 ) -> Result<Asked, ApiError> {
     let newer_limit = params.max_completion_tokens.is_some();
@@ -110,7 +114,7 @@ fn finish(
         return Err(ApiError::parameter("n", message));
     }
     let mut template = InferRequest {
-        max_tokens,
+        max_tokens: answer_limit(max_tokens),
         stop: params.stop.take().unwrap_or_default().texts,
         sampling: params.sampling(),
         format: params.forms().into_format()?,

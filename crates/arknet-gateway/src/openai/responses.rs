@@ -12,5 +12,6 @@ mod tests;
 pub(crate) use events::{Events, Keep};
 pub(crate) use items::Item;
 pub(crate) use object::{Frame, Status, deleted_json, input_tokens_json};
+pub(crate) use request::response_after;
 pub use request::{ResponseAsked, response};
 pub(crate) use shelf::{Kept, Shelf};

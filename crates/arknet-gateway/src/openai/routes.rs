@@ -13,8 +13,10 @@ use super::{
     Asked, EmbeddingsAsked, Endpoint, Head, RerankAsked, ResponseAsked, chat,
     chunks::Chunks,
     completion, detokenize, embeddings, embeddings_json, model_json, models_json, rerank,
-    rerank_json, response,
-    responses::{Events, Frame, Item, Keep, Kept, Status, deleted_json, input_tokens_json},
+    rerank_json,
+    responses::{
+        Events, Frame, Item, Keep, Kept, Status, deleted_json, input_tokens_json, response_after,
+    },
     text_json, tokenize, tokens_json,
 };
 use crate::{
@@ -96,7 +98,7 @@ async fn answer(call: Call, asked: Asked, endpoint: Endpoint) -> Result<Response
 }
 
 async fn respond(call: Call, body: Bytes) -> Result<Response, ApiError> {
-    let mut asked = response(&body)?;
+    let mut asked = response_after(&body, &|id| recall(&call, id))?;
     drop(body);
     let owner = call.owner();
     let before = before(&call, &asked)?;
@@ -122,6 +124,16 @@ async fn respond(call: Call, body: Bytes) -> Result<Response, ApiError> {
         keep(&items, out.clone());
     }
     Ok(json(out))
+}
+
+/// An item of an earlier answer, by its id: its kind, the answer's number and its place in that.
+fn recall(call: &Call, id: &str) -> Option<Item> {
+    let (kind, rest) = id.split_once('_')?;
+    let (number, place) = rest.split_at_checked(rest.len().checked_sub(2)?)?;
+    let place = usize::from_str_radix(place, 16).ok()?;
+    let answer = format!("resp_{number}");
+    let kept = call.desk.shelf.find(Instant::now(), call.owner(), &answer)?;
+    Item::of_turn(kept.messages.last()?, kind, place)
 }
 
 /// What was said before.
@@ -161,7 +173,7 @@ fn keep(call: &Call, owner: u64, frame: &Frame, asked: &ResponseAsked) -> Keep {
 }
 
 async fn count(call: Call, body: Bytes) -> Result<Response, ApiError> {
-    let mut asked = response(&body)?;
+    let mut asked = response_after(&body, &|id| recall(&call, id))?;
     let before = before(&call, &asked)?;
     asked.after(&before)?;
     let InferRequest { model, input, .. } = asked.request;

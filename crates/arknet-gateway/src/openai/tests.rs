@@ -1,7 +1,9 @@
 use arknet_types::{
     Chat, Format, Image, ImageFormat, InferRequest, Input, LogitBias, Message, ModelName, Part,
     Profile, Reasoning, Role, Tool, ToolCall, ToolChoice,
-    limits::{FORMAT_BYTES_MAX, INPUT_BYTES_MAX, LOGIT_BIASES_MAX, STOPS_MAX},
+    limits::{
+        COMPLETION_TOKENS_MAX, FORMAT_BYTES_MAX, INPUT_BYTES_MAX, LOGIT_BIASES_MAX, STOPS_MAX,
+    },
 };
 use proptest::prelude::*;
 
@@ -41,11 +43,13 @@ fn the_smallest_chat_has_openais_defaults() {
 #[test]
 fn every_parameter_is_mapped() {
     type Change = fn(&mut InferRequest);
-    let table: [(&str, Change); 43] = [
+    let table: [(&str, Change); 45] = [
         (r#""max_tokens":5"#, |r| r.max_tokens = Some(5)),
         (r#""max_completion_tokens":6"#, |r| r.max_tokens = Some(6)),
         (r#""max_tokens":5,"max_completion_tokens":6"#, |r| r.max_tokens = Some(6)),
         (r#""max_tokens":null"#, |_| {}),
+        (r#""max_tokens":-1"#, |_| {}),
+        (r#""max_tokens":4294967296"#, |r| r.max_tokens = Some(COMPLETION_TOKENS_MAX)),
         (r#""temperature":0"#, |r| r.sampling.temperature = 0.0),
         (r#""temperature":null"#, |_| {}),
         (r#""top_p":0.5"#, |r| r.sampling.top_p = 0.5),
@@ -273,7 +277,7 @@ fn wrong_types_are_refused_by_name_without_repeating_the_value() {
     for (json, param, words) in [
         (r#""temperature":"secret""#, "temperature", "expected a number, but got a string"),
         (r#""temperature":[1]"#, "temperature", "but got an array"),
-        (r#""max_tokens":-1"#, "max_tokens", "expected a whole number from 0"),
+        (r#""max_tokens":"5""#, "max_tokens", "expected a whole number"),
         (r#""max_tokens":1.5"#, "max_tokens", "but got a number with a fraction"),
         (r#""stream":"yes, expected secret""#, "stream", "but got a string"),
         (r#""stream_options":[true]"#, "stream_options", "expected an object, but got an array"),

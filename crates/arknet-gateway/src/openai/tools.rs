@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use arknet_types::{Tool, ToolChoice};
 use serde::{
@@ -22,6 +22,7 @@ pub(crate) struct WireTool {
     name: Option<String>,
     description: Option<String>,
     parameters: Option<RawObject>,
+    tools: Option<Vec<Object<Self>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -93,6 +94,44 @@ impl<'de> Deserialize<'de> for WireChoice {
 /// The tools as a model takes them.
 pub(crate) fn tools(wire: Vec<Object<WireTool>>) -> Result<Vec<Tool>, ApiError> {
     wire.into_iter().enumerate().map(|(index, Object(tool))| tool.into_tool(index)).collect()
+}
+
+/// Tools that OpenAI runs itself.
+const SERVER_TOOLS: [&str; 4] =
+    ["web_search", "file_search", "image_generation", "code_interpreter"];
+
+/// What clients call tools that come in groups: by the name that a model has for one, its group and the
+/// name that it has there.
+pub(crate) type Grouped = BTreeMap<String, (String, String)>;
+
+/// The tools of a response. What OpenAI would run itself does not exist here: it is left out, as the
+/// model is free not to use it (a `tool_choice` that demands it is refused). Tools in a group run on the
+/// client as others do.
+pub(crate) fn response_tools(
+    wire: Vec<Object<WireTool>>,
+) -> Result<(Vec<Tool>, Grouped), ApiError> {
+    let (mut tools, mut grouped) = (Vec::with_capacity(wire.len()), Grouped::new());
+    for (index, Object(mut tool)) in wire.into_iter().enumerate() {
+        if SERVER_TOOLS.iter().any(|known| tool.r#type.starts_with(known)) {
+            continue;
+        }
+        if tool.r#type != "namespace" {
+            tools.push(tool.into_tool(index)?);
+            continue;
+        }
+        let missing = |field: &str| ApiError::missing(format!("tools[{index}].{field}"));
+        let group = tool.name.take().ok_or_else(|| missing("name"))?;
+        for Object(one) in tool.tools.take().ok_or_else(|| missing("tools"))? {
+            let mut one = one.into_tool(index)?;
+            let alone = one.name.clone();
+            if tools.iter().any(|other: &Tool| other.name == alone) {
+                one.name = format!("{group}__{alone}");
+            }
+            grouped.insert(one.name.clone(), (group.clone(), alone));
+            tools.push(one);
+        }
+    }
+    Ok((tools, grouped))
 }
 
 impl WireTool {

@@ -41,7 +41,14 @@ enum Encoding {
 
 /// Reads the body of `POST /v1/embeddings`.
 pub fn embeddings(body: &[u8]) -> Result<EmbeddingsAsked, ApiError> {
-    let params: EmbeddingParams = json::object(body)?;
+    let params: EmbeddingParams = json::object(body).map_err(|error| match error.param() {
+        Some("input[0]") => ApiError::parameter(
+            "input[0]",
+            "Send text, not the numbers of tokens, which are those of another model (LangChain: \
+             check_embedding_ctx_length=False).",
+        ),
+        _ => error,
+    })?;
     let model = model(params.model)?;
     // Token numbers are none of what may come: those of another model would be other words here.
     let input = params.input.ok_or_else(|| ApiError::missing("input"))?;

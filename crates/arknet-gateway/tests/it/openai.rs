@@ -140,6 +140,23 @@ async fn a_conversation_goes_on_from_an_answer() {
     let third = third["id"].as_str().unwrap();
     assert_eq!(client.get(&format!("/v1/responses/{third}")).await.status, 404);
     assert_eq!(client.post("/v1/responses", &next(third, "")).await.status, 400);
+    // By its items, which some clients send instead of what they said.
+    let item = first["output"][0]["id"].as_str().unwrap();
+    for reference in
+        [format!(r#"{{"type":"item_reference","id":"{item}"}}"#), format!(r#"{{"id":"{item}"}}"#)]
+    {
+        let body = format!(
+            r#"{{"model":"arknet/tiny","input":[{{"role":"user","content":"one"}},{reference},{{"role":"user","content":"two"}}]}}"#
+        );
+        assert_eq!(client.post("/v1/responses", &body).await.status, 200);
+        let asked = door.script.last.lock().unwrap().take().unwrap();
+        let Input::Chat(conversation) = asked.input else { panic!("a chat stays a chat") };
+        let said: Vec<_> = conversation.messages.iter().map(|m| (m.role, m.text())).collect();
+        assert_eq!(said, expected);
+    }
+    let unknown = r#"{"model":"arknet/tiny","input":[{"type":"item_reference","id":"msg_9f00"}]}"#;
+    let unknown = client.post("/v1/responses", unknown).await;
+    assert_eq!((unknown.status, &unknown.json()["error"]["code"]), (400, &json!("item_not_found")));
     client.send(format!("DELETE /v1/responses/{id} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await;
     assert_eq!(
         client.response().await.json(),

@@ -146,19 +146,12 @@ pub fn refusal_in_stream(place: Place, error: &Value) -> Fault {
     meaning(place, status, None, &said)
 }
 
-fn meaning(place: Place, status: u16, retry_after_ms: Option<u64>, said: &Said) -> Fault {
-    use RefusalCode::{Busy, InvalidRequest, ProviderFailed, TooLarge, UnknownModel, Unsupported};
+/// What is refused for the sake of the key, its rights and its credit, or of a filter. Only what is said
+/// of the key itself counts against the upstream at once: what a request asks for can bring about a
+/// refusal, too, by its text, its model or its price.
+fn refused(status: u16, said: &Said) -> Option<(Refusal, Option<Sign>)> {
+    use RefusalCode::{ProviderFailed, UnknownModel};
     let of = Refusal::new;
-    let is_content = matches!(
-        place,
-        Place::ChatCompletions
-            | Place::Completions
-            | Place::Messages
-            | Place::OllamaChat
-            | Place::OllamaGenerate
-    );
-    // Only what is said of the key itself counts against the upstream at once: what a request asks for
-    // can bring about a refusal, too, of its text, its model or its price.
     let is_of_key = said.is_any(&[
         "permission_error",
         "permission_denied",
@@ -167,8 +160,7 @@ fn meaning(place: Place, status: u16, retry_after_ms: Option<u64>, said: &Said) 
         "forbidden",
         "access_denied",
     ]) || said.mentions(&["api key", "key limit"]);
-    let names_model = said.mentions(&["model"]) || said.code == "model_not_found";
-    let (refusal, sign) = match status {
+    Some(match status {
         401 => (
             of(ProviderFailed, "the upstream does not accept the configured key"),
             Some(Sign::Rejected),
@@ -194,6 +186,26 @@ fn meaning(place: Place, status: u16, retry_after_ms: Option<u64>, said: &Said) 
         429 if said.is_any(&["insufficient_quota"]) => {
             (of(ProviderFailed, "the upstream's quota is used up"), Some(Sign::Rejected))
         }
+        _ => return None,
+    })
+}
+
+fn meaning(place: Place, status: u16, retry_after_ms: Option<u64>, said: &Said) -> Fault {
+    use RefusalCode::{Busy, InvalidRequest, ProviderFailed, TooLarge, UnknownModel, Unsupported};
+    let of = Refusal::new;
+    let is_content = matches!(
+        place,
+        Place::ChatCompletions
+            | Place::Completions
+            | Place::Messages
+            | Place::OllamaChat
+            | Place::OllamaGenerate
+    );
+    let names_model = said.mentions(&["model"]) || said.code == "model_not_found";
+    if let Some((refusal, sign)) = refused(status, said) {
+        return Fault { refusal, sign };
+    }
+    let (refusal, sign) = match status {
         // Busy is not ill: its models stay listed.
         429 | 503 | 529 => {
             let ms = retry_after_ms.unwrap_or(RETRY_AFTER_MS_DEFAULT).min(RETRY_AFTER_MS_MAX);

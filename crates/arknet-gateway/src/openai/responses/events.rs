@@ -103,7 +103,11 @@ impl Events {
     fn item(&mut self, out: &mut Vec<u8>, name: &str, status: &str) {
         let sequence_number = self.number();
         let output_index = self.items.len() - 1;
-        let item = self.items[output_index].shape(&self.frame.number, output_index, status);
+        let item = self.items[output_index].shape(
+            (&self.frame.number, &self.frame.grouped),
+            output_index,
+            status,
+        );
         event(out, &Of { r#type: name, sequence_number, rest: OfItem { output_index, item } });
     }
 

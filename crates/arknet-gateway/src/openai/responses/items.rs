@@ -1,7 +1,7 @@
 use arknet_types::{Message, Part, Role, TokenLogprob, ToolCall};
 use serde::{Deserialize, Serialize};
 
-use super::super::{content::Content, logprobs::Likely, message::tool_call};
+use super::super::{content::Content, logprobs::Likely, message::tool_call, tools::Grouped};
 use crate::{ApiError, Gathered, json::Object};
 
 /// An item of a request. Which fields count is decided by `type`.
@@ -12,9 +12,22 @@ pub(super) struct WireItem {
     content: Option<Content>,
     summary: Option<Content>,
     call_id: Option<String>,
+    id: Option<String>,
     name: Option<String>,
+    namespace: Option<String>,
     arguments: Option<String>,
     output: Option<Content>,
+}
+
+/// The item of an earlier answer that has this id, where it is still known.
+pub(super) type Recall<'a> = &'a dyn Fn(&str) -> Option<Item>;
+
+/// What the items of one request are read with.
+struct Reader<'a> {
+    messages: Vec<Message>,
+    model: &'a str,
+    grouped: &'a Grouped,
+    recall: Recall<'a>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
@@ -27,53 +40,80 @@ enum WireRole {
 }
 
 /// What was said, as a model takes it. The items of one turn of the assistant become one message.
-pub(super) fn messages(wire: Vec<Object<WireItem>>, model: &str) -> Result<Vec<Message>, ApiError> {
-    let mut messages: Vec<Message> = Vec::with_capacity(wire.len());
+pub(super) fn messages(
+    wire: Vec<Object<WireItem>>,
+    model: &str,
+    grouped: &Grouped,
+    recall: Recall<'_>,
+) -> Result<Vec<Message>, ApiError> {
+    let messages = Vec::with_capacity(wire.len());
+    let mut reader = Reader { messages, model, grouped, recall };
     for (index, Object(item)) in wire.into_iter().enumerate() {
-        item.add(&mut messages, index, model)?;
+        reader.take(item, index)?;
     }
-    Ok(messages)
+    Ok(reader.messages)
 }
 
 impl WireItem {
-    fn add(self, messages: &mut Vec<Message>, index: usize, model: &str) -> Result<(), ApiError> {
+    /// What it is; one that only names another need not say so.
+    fn kind(&self) -> &str {
+        let only_names = self.id.is_some() && self.role.is_none() && self.content.is_none();
+        let unsaid = if only_names { "item_reference" } else { "message" };
+        self.r#type.as_deref().unwrap_or(unsaid)
+    }
+}
+
+impl Reader<'_> {
+    fn take(&mut self, item: WireItem, index: usize) -> Result<(), ApiError> {
         let missing = |field: &str| ApiError::missing(format!("input[{index}].{field}"));
         let at = |field: &str| format!("input[{index}].{field}");
-        match self.r#type.as_deref().unwrap_or("message") {
+        let Self { messages, model, .. } = self;
+        match item.kind() {
             "message" => {
-                let role = self.role.ok_or_else(|| missing("role"))?;
-                let content = self.content.ok_or_else(|| missing("content"))?;
+                let role = item.role.ok_or_else(|| missing("role"))?;
+                let content = item.content.ok_or_else(|| missing("content"))?;
                 let parts = content.into_parts(&at("content"), model)?;
                 say(messages, role, parts);
             }
             "function_call" => {
-                let id = self.call_id.ok_or_else(|| missing("call_id"))?;
-                let name = self.name.ok_or_else(|| missing("name"))?;
-                let arguments = self.arguments.unwrap_or_default();
-                turn(messages).tool_calls.push(tool_call(id, name, &arguments));
+                let id = item.call_id.ok_or_else(|| missing("call_id"))?;
+                let name = item.name.ok_or_else(|| missing("name"))?;
+                let name = match item.namespace {
+                    Some(group) => self.flat(&group, name),
+                    None => name,
+                };
+                let arguments = item.arguments.unwrap_or_default();
+                turn(&mut self.messages).tool_calls.push(tool_call(id, name, &arguments));
+            }
+            "item_reference" => {
+                let id = item.id.ok_or_else(|| missing("id"))?;
+                match (self.recall)(&id).ok_or_else(|| forgotten(at("id"), &id))? {
+                    Item::Thought(text) => think(messages, text),
+                    Item::Said(text, _) => {
+                        say(messages, WireRole::Assistant, vec![Part::Text(text)])
+                    }
+                    Item::Called(call) => turn(messages).tool_calls.push(call),
+                }
             }
             "function_call_output" => {
-                let output = self.output.ok_or_else(|| missing("output"))?;
+                let output = item.output.ok_or_else(|| missing("output"))?;
                 let parts = output.into_parts(&at("output"), model)?;
                 messages.push(Message {
                     parts,
-                    tool_call_id: self.call_id,
+                    tool_call_id: item.call_id,
                     ..Message::new(Role::Tool, "")
                 });
             }
             "reasoning" => {
-                let thought = self.content.or(self.summary).unwrap_or_default();
-                let thought = thought.into_text(&at("content"), model)?;
-                if !thought.is_empty() {
-                    // Thoughts come before what is said: they begin a turn.
-                    let reasoning = Some(thought);
-                    messages.push(Message {
-                        parts: vec![],
-                        reasoning,
-                        ..Message::new(Role::Assistant, "")
-                    });
-                }
+                let thought = item.content.or(item.summary).unwrap_or_default();
+                think(messages, thought.into_text(&at("content"), model)?);
             }
+            // What tools did that ran elsewhere says nothing to another model without its result.
+            "web_search_call"
+            | "file_search_call"
+            | "image_generation_call"
+            | "code_interpreter_call"
+            | "mcp_list_tools" => {}
             _ => {
                 return Err(ApiError::unsupported(
                     at("type"),
@@ -84,6 +124,29 @@ impl WireItem {
         }
         Ok(())
     }
+
+    /// What the model calls a tool of a group.
+    fn flat(&self, group: &str, name: String) -> String {
+        let is_it = |(_, (of, alone)): &(&String, &(String, String))| of == group && *alone == name;
+        let known = self.grouped.iter().find(is_it).map(|(flat, _)| flat.clone());
+        known.unwrap_or(name)
+    }
+}
+
+/// Thoughts come before what is said: they begin a turn.
+fn think(messages: &mut Vec<Message>, thought: String) {
+    if !thought.is_empty() {
+        let reasoning = Some(thought);
+        messages.push(Message { parts: vec![], reasoning, ..Message::new(Role::Assistant, "") });
+    }
+}
+
+fn forgotten(place: String, id: &str) -> ApiError {
+    let message = format!(
+        "Item with id '{id}' not found. Answers are kept in the memory of the node that gave them, for \
+         a while: send the item itself."
+    );
+    ApiError::parameter(place, message).code("item_not_found")
 }
 
 fn say(messages: &mut Vec<Message>, role: WireRole, parts: Vec<Part>) {
@@ -148,7 +211,12 @@ impl Item {
     }
 
     /// The item in OpenAI's shape. `number` is that of the answer, `index` the item's place in it.
-    pub(super) fn shape<'a>(&'a self, number: &str, index: usize, status: &'a str) -> Shape<'a> {
+    pub(super) fn shape<'a>(
+        &'a self,
+        (number, grouped): (&str, &'a Grouped),
+        index: usize,
+        status: &'a str,
+    ) -> Shape<'a> {
         let id = self.id(number, index);
         match self {
             Self::Thought(text) => Shape::Reasoning {
@@ -171,14 +239,34 @@ impl Item {
                     .into_iter()
                     .collect(),
             },
-            Self::Called(call) => Shape::Call {
-                id,
-                r#type: "function_call",
-                status,
-                call_id: &call.id,
-                name: &call.name,
-                arguments: &call.arguments,
-            },
+            Self::Called(call) => {
+                let group = grouped.get(&call.name);
+                Shape::Call {
+                    id,
+                    r#type: "function_call",
+                    status,
+                    call_id: &call.id,
+                    name: group.map_or(&call.name, |(_, alone)| alone),
+                    namespace: group.map(|(group, _)| group.as_str()),
+                    arguments: &call.arguments,
+                }
+            }
+        }
+    }
+
+    /// One of the items that this turn of the assistant was.
+    pub(crate) fn of_turn(turn: &Message, kind: &str, index: usize) -> Option<Self> {
+        match kind {
+            "rs" => turn.reasoning.clone().map(Self::Thought),
+            "msg" => turn.parts.iter().find_map(|part| match part {
+                Part::Text(text) => Some(Self::Said(text.clone(), vec![])),
+                Part::Image(_) => None,
+            }),
+            "fc" => {
+                let before = usize::from(turn.reasoning.is_some()) + turn.parts.len();
+                turn.tool_calls.get(index.checked_sub(before)?).cloned().map(Self::Called)
+            }
+            _ => None,
         }
     }
 
@@ -215,6 +303,8 @@ pub(super) enum Shape<'a> {
         status: &'a str,
         call_id: &'a str,
         name: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        namespace: Option<&'a str>,
         arguments: &'a str,
     },
 }

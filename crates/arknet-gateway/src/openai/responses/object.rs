@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::{
-    super::response::write,
+    super::{response::write, tools::Grouped},
     items::{Item, Shape},
     request::ResponseAsked,
 };
@@ -37,12 +37,13 @@ pub(crate) struct Frame {
     /// What the ids of the answer and its items have in common.
     pub(crate) number: String,
     pub(crate) created: u64,
+    pub(super) grouped: Grouped,
     echo: Echo,
 }
 
 impl Frame {
     pub(crate) fn new(number: String, created: u64, asked: &ResponseAsked) -> Self {
-        Self { number, created, echo: Echo::of(asked) }
+        Self { number, created, grouped: asked.grouped.clone(), echo: Echo::of(asked) }
     }
 
     pub(crate) fn id(&self) -> String {
@@ -54,7 +55,11 @@ impl Frame {
         let last = items.len().saturating_sub(1);
         let output = items.iter().enumerate().map(|(index, item)| {
             let cut = index == last && !matches!(status, Status::Completed(_));
-            item.shape(&self.number, index, if cut { "incomplete" } else { "completed" })
+            item.shape(
+                (&self.number, &self.grouped),
+                index,
+                if cut { "incomplete" } else { "completed" },
+            )
         });
         let usage = match status {
             Status::Completed(usage) | Status::Incomplete(usage) => Some(usage.into()),
@@ -133,7 +138,8 @@ impl<'a> Failure<'a> {
     fn of(refusal: &'a Refusal) -> Self {
         let code = match refusal.code {
             RefusalCode::Busy | RefusalCode::RateLimited => "rate_limit_exceeded",
-            RefusalCode::InvalidRequest | RefusalCode::ContextOverflow => "invalid_prompt",
+            RefusalCode::InvalidRequest => "invalid_prompt",
+            RefusalCode::ContextOverflow => "context_length_exceeded",
             _ => "server_error",
         };
         Self { code, message: &refusal.detail }

@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use arknet_types::{
     Chat, Format, InferRequest, Input, Message, Part, Reasoning, RefusalCode, Role, Sampling,
@@ -11,12 +11,12 @@ use serde::{
 use super::{
     super::{
         format::WireFormat,
-        params::{WireProfile, WireReasoning},
+        params::{WireProfile, WireReasoning, answer_limit},
         request::model,
         shape::Shape,
-        tools::{WireChoice, WireTool, choose, tools},
+        tools::{WireChoice, WireTool, choose, response_tools},
     },
-    items::{WireItem, messages},
+    items::{Recall, WireItem, messages},
 };
 use crate::{
     ApiError,
@@ -40,6 +40,8 @@ pub struct ResponseAsked {
     pub format_name: Option<String>,
     /// What the client wants to find in the answer again, in JSON.
     pub metadata: Option<String>,
+    /// Tools that come in groups: by the name that the model has for one, its group and its name there.
+    pub grouped: BTreeMap<String, (String, String)>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -51,7 +53,7 @@ struct Params {
     previous_response_id: Option<String>,
     stream: Option<bool>,
     store: Option<bool>,
-    max_output_tokens: Option<u32>,
+    max_output_tokens: Option<i64>,
     temperature: Option<f32>,
     top_p: Option<f32>,
     top_k: Option<i64>,
@@ -124,17 +126,22 @@ impl<'de> Deserialize<'de> for WireInput {
     }
 }
 
-/// Reads the body of `POST /v1/responses`.
+/// Reads the body of `POST /v1/responses`, without items of earlier answers.
 pub fn response(body: &[u8]) -> Result<ResponseAsked, ApiError> {
+    response_after(body, &|_| None)
+}
+
+/// The same with the items of earlier answers that it may refer to.
+pub(crate) fn response_after(body: &[u8], recall: Recall<'_>) -> Result<ResponseAsked, ApiError> {
     let mut params: Params = json::object(body)?;
     params.check_supported()?;
     let model = model(params.model.take())?;
+    let (mut tools, grouped) = response_tools(params.tools.take().unwrap_or_default())?;
     let messages = match params.input.take() {
         None => return Err(ApiError::missing("input")),
         Some(WireInput::Text(text)) => vec![Message::new(Role::User, text)],
-        Some(WireInput::Items(items)) => messages(items, model.as_str())?,
+        Some(WireInput::Items(items)) => messages(items, model.as_str(), &grouped, recall)?,
     };
-    let mut tools = tools(params.tools.take().unwrap_or_default())?;
     let tool_choice = choose(params.tool_choice.take(), &mut tools)?;
     let effort = params.reasoning.take().and_then(|Object(reasoning)| reasoning.effort);
     let chat = Chat {
@@ -147,7 +154,7 @@ pub fn response(body: &[u8]) -> Result<ResponseAsked, ApiError> {
     let (format, format_name) = params.format();
     let neutral = Sampling::default();
     let request = InferRequest {
-        max_tokens: params.max_output_tokens,
+        max_tokens: answer_limit(params.max_output_tokens),
         sampling: Sampling {
             temperature: params.temperature.unwrap_or(neutral.temperature),
             top_p: params.top_p.unwrap_or(neutral.top_p),
@@ -169,6 +176,7 @@ pub fn response(body: &[u8]) -> Result<ResponseAsked, ApiError> {
         store: params.store.unwrap_or(true),
         format_name,
         metadata: params.metadata.map(|RawObject(json)| json),
+        grouped,
     })
 }
 

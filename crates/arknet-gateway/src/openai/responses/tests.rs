@@ -70,6 +70,44 @@ fn items_become_turns() {
 }
 
 #[test]
+fn tools_in_groups_are_tools_and_those_that_openai_runs_are_left_out() {
+    let json = r#""tools":[
+        {"type":"function","name":"f"},
+        {"type":"web_search","external_web_access":false},
+        {"type":"namespace","name":"mcp","tools":[{"type":"function","name":"f"},{"type":"function","name":"g"}]}
+    ],"tool_choice":"auto","input":[{"role":"user","content":"hi"},
+        {"type":"function_call","call_id":"i","name":"f","namespace":"mcp","arguments":"{}"},
+        {"type":"web_search_call","id":"ws_1","status":"completed"},
+        {"type":"function_call_output","call_id":"i","output":"x"}]"#;
+    let asked = asked(json);
+    let frame = Frame::new("1f".into(), 7, &asked);
+    let chat = chat(asked);
+    let names: Vec<_> = chat.tools.iter().map(|tool| tool.name.as_str()).collect();
+    assert_eq!(names, ["f", "mcp__f", "g"]);
+    assert_eq!(chat.messages[1].tool_calls[0].name, "mcp__f");
+    let call = |name: &str| {
+        let (id, arguments) = ("i".into(), "{}".into());
+        Item::Called(ToolCall { id, name: name.into(), arguments })
+    };
+    let mut out = vec![];
+    let items = ["f", "mcp__f", "g"].map(call);
+    frame.write(&mut out, &items, Status::Completed(Usage::default()));
+    let told: Value = serde_json::from_slice(&out).unwrap();
+    let told = told["output"].as_array().unwrap().iter();
+    let told: Vec<_> = told.map(|item| (item["namespace"].clone(), item["name"].clone())).collect();
+    let expected = [(json!(null), "f"), (json!("mcp"), "f"), (json!("mcp"), "g")];
+    assert_eq!(told, expected.map(|(group, name)| (group, json!(name))));
+    for wrong in [
+        r#"{"type":"custom","name":"a"}"#,
+        r#"{"type":"namespace","tools":[]}"#,
+        r#"{"type":"namespace","name":"n","tools":[{"type":"namespace","name":"n","tools":[]}]}"#,
+    ] {
+        let body = format!(r#"{{"model":"m","input":"hi","tools":[{wrong}]}}"#);
+        assert!(response(body.as_bytes()).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn parameters_are_mapped() {
     type Change = fn(&mut InferRequest);
     let base = || {
@@ -130,7 +168,8 @@ fn mistakes_are_named() {
         (r#""input":[{"content":"a"}]"#, "input[0].role"),
         (r#""input":[{"role":"tool","content":"a"}]"#, "input[0].role"),
         (r#""input":[{"role":"user"}]"#, "input[0].content"),
-        (r#""input":[{"type":"item_reference","id":"x"}]"#, "input[0].type"),
+        (r#""input":[{"type":"item_reference","id":"x"}]"#, "input[0].id"),
+        (r#""input":[{"type":"custom_tool_call","call_id":"x"}]"#, "input[0].type"),
         (r#""input":[{"type":"function_call","name":"f"}]"#, "input[0].call_id"),
         (r#""input":[{"type":"function_call","call_id":"i"}]"#, "input[0].name"),
         (r#""input":[{"type":"function_call_output","call_id":"i"}]"#, "input[0].output"),
