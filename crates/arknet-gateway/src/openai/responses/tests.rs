@@ -185,7 +185,11 @@ fn mistakes_are_named() {
         (r#""input":"a","conversation":"c""#, "conversation"),
         (r#""input":"a","prompt":{"id":"p"}"#, "prompt"),
         (r#""input":"a","moderation":{"model":"m"}"#, "moderation"),
-        (r#""input":"a","tools":[{"type":"web_search"}]"#, "tools[0].type"),
+        (r#""input":"a","tools":[{"type":"mcp"}]"#, "tools[0].type"),
+        (
+            r#""input":"a","tools":[{"type":"web_search"}],"tool_choice":{"type":"web_search"}"#,
+            "tool_choice.type",
+        ),
         (r#""input":"a","tools":[{"type":"function"}]"#, "tools[0].function"),
         (r#""input":"a","reasoning":{"effort":"some"}"#, "reasoning.effort"),
         (r#""input":"a","text":{"format":{"type":"xml"}}"#, "text.format.type"),
