@@ -1,6 +1,9 @@
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
-use arknet_types::{Tool, ToolChoice};
+use arknet_types::{Tool, ToolChoice, is_tool_name};
 use serde::{
     Deserialize, Deserializer,
     de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
@@ -110,28 +113,52 @@ pub(crate) type Grouped = BTreeMap<String, (String, String)>;
 pub(crate) fn response_tools(
     wire: Vec<Object<WireTool>>,
 ) -> Result<(Vec<Tool>, Grouped), ApiError> {
-    let (mut tools, mut grouped) = (Vec::with_capacity(wire.len()), Grouped::new());
+    let (mut tools, mut grouped) = (Vec::new(), Grouped::new());
+    let mut names = BTreeSet::new();
     for (index, Object(mut tool)) in wire.into_iter().enumerate() {
         if SERVER_TOOLS.iter().any(|known| tool.r#type.starts_with(known)) {
             continue;
         }
         if tool.r#type != "namespace" {
-            tools.push(tool.into_tool(index)?);
+            let tool = tool.into_tool(index)?;
+            names.insert(tool.name.clone());
+            tools.push(tool);
             continue;
         }
         let missing = |field: &str| ApiError::missing(format!("tools[{index}].{field}"));
         let group = tool.name.take().ok_or_else(|| missing("name"))?;
+        // It is kept with each of its tools.
+        if !is_tool_name(&group) {
+            let message = format!("Invalid value for 'tools[{index}].name'.");
+            return Err(ApiError::parameter(format!("tools[{index}].name"), message));
+        }
         for Object(one) in tool.tools.take().ok_or_else(|| missing("tools"))? {
             let mut one = one.into_tool(index)?;
             let alone = one.name.clone();
-            if tools.iter().any(|other: &Tool| other.name == alone) {
-                one.name = format!("{group}__{alone}");
+            if names.contains(&alone) {
+                one.name = in_group(&group, &alone);
+            }
+            if !names.insert(one.name.clone()) {
+                let message = format!("'tools[{index}]' has two tools of one name.");
+                return Err(ApiError::parameter(format!("tools[{index}].tools"), message));
             }
             grouped.insert(one.name.clone(), (group.clone(), alone));
             tools.push(one);
         }
     }
     Ok((tools, grouped))
+}
+
+fn in_group(group: &str, name: &str) -> String {
+    format!("{group}__{name}")
+}
+
+/// What a model calls a tool of a group.
+pub(crate) fn flat(grouped: &Grouped, group: &str, name: String) -> String {
+    let is_it =
+        |flat: &str| grouped.get(flat).is_some_and(|(of, alone)| of == group && *alone == name);
+    let long = in_group(group, &name);
+    if !is_it(&name) && is_it(&long) { long } else { name }
 }
 
 impl WireTool {

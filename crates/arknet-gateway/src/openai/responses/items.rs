@@ -1,7 +1,14 @@
-use arknet_types::{Message, Part, Role, TokenLogprob, ToolCall};
+use arknet_types::{
+    Message, Part, Refusal, RefusalCode, Role, TokenLogprob, ToolCall, limits::INPUT_BYTES_MAX,
+};
 use serde::{Deserialize, Serialize};
 
-use super::super::{content::Content, logprobs::Likely, message::tool_call, tools::Grouped};
+use super::super::{
+    content::Content,
+    logprobs::Likely,
+    message::tool_call,
+    tools::{Grouped, flat},
+};
 use crate::{ApiError, Gathered, json::Object};
 
 /// An item of a request. Which fields count is decided by `type`.
@@ -28,6 +35,7 @@ struct Reader<'a> {
     model: &'a str,
     grouped: &'a Grouped,
     recall: Recall<'a>,
+    recalled_bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
@@ -47,7 +55,7 @@ pub(super) fn messages(
     recall: Recall<'_>,
 ) -> Result<Vec<Message>, ApiError> {
     let messages = Vec::with_capacity(wire.len());
-    let mut reader = Reader { messages, model, grouped, recall };
+    let mut reader = Reader { messages, model, grouped, recall, recalled_bytes: 0 };
     for (index, Object(item)) in wire.into_iter().enumerate() {
         reader.take(item, index)?;
     }
@@ -79,7 +87,7 @@ impl Reader<'_> {
                 let id = item.call_id.ok_or_else(|| missing("call_id"))?;
                 let name = item.name.ok_or_else(|| missing("name"))?;
                 let name = match item.namespace {
-                    Some(group) => self.flat(&group, name),
+                    Some(group) => flat(self.grouped, &group, name),
                     None => name,
                 };
                 let arguments = item.arguments.unwrap_or_default();
@@ -87,7 +95,15 @@ impl Reader<'_> {
             }
             "item_reference" => {
                 let id = item.id.ok_or_else(|| missing("id"))?;
-                match (self.recall)(&id).ok_or_else(|| forgotten(at("id"), &id))? {
+                let item = (self.recall)(&id).ok_or_else(|| forgotten(at("id"), &id))?;
+                self.recalled_bytes = self.recalled_bytes.saturating_add(item.bytes());
+                // A few letters name as much as an answer may hold.
+                if self.recalled_bytes > INPUT_BYTES_MAX {
+                    let words = format!("the items named take more than {INPUT_BYTES_MAX} bytes");
+                    let refusal = Refusal::new(RefusalCode::TooLarge, words);
+                    return Err(ApiError::from_refusal(refusal).about("input"));
+                }
+                match item {
                     Item::Thought(text) => think(messages, text),
                     Item::Said(text, _) => {
                         say(messages, WireRole::Assistant, vec![Part::Text(text)])
@@ -123,13 +139,6 @@ impl Reader<'_> {
             }
         }
         Ok(())
-    }
-
-    /// What the model calls a tool of a group.
-    fn flat(&self, group: &str, name: String) -> String {
-        let is_it = |(_, (of, alone)): &(&String, &(String, String))| of == group && *alone == name;
-        let known = self.grouped.iter().find(is_it).map(|(flat, _)| flat.clone());
-        known.unwrap_or(name)
     }
 }
 
@@ -251,6 +260,13 @@ impl Item {
                     arguments: &call.arguments,
                 }
             }
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Thought(text) | Self::Said(text, _) => text.len(),
+            Self::Called(call) => call.id.len() + call.name.len() + call.arguments.len(),
         }
     }
 

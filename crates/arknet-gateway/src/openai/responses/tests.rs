@@ -100,11 +100,25 @@ fn tools_in_groups_are_tools_and_those_that_openai_runs_are_left_out() {
     for wrong in [
         r#"{"type":"custom","name":"a"}"#,
         r#"{"type":"namespace","tools":[]}"#,
+        r#"{"type":"namespace","name":"a b","tools":[]}"#,
+        r#"{"type":"namespace","name":"n","tools":[{"type":"function","name":"a"},{"type":"function","name":"a"},{"type":"function","name":"a"}]}"#,
         r#"{"type":"namespace","name":"n","tools":[{"type":"namespace","name":"n","tools":[]}]}"#,
     ] {
         let body = format!(r#"{{"model":"m","input":"hi","tools":[{wrong}]}}"#);
         assert!(response(body.as_bytes()).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn few_letters_do_not_bring_back_more_than_a_request_may_hold() {
+    let long = "a".repeat(arknet_types::limits::INPUT_BYTES_MAX / 2);
+    let recall = |_: &str| Some(Item::Said(long.clone(), vec![]));
+    let ask = |times: usize| {
+        let items = vec![r#"{"id":"msg_00"}"#; times].join(",");
+        response_after(format!(r#"{{"model":"m","input":[{items}]}}"#).as_bytes(), &recall)
+    };
+    assert!(ask(2).is_ok());
+    assert_eq!(ask(3).unwrap_err().param(), Some("input"));
 }
 
 #[test]
