@@ -31,6 +31,7 @@ FEATURES = {
     "completions",  # continuing a plain text
     "constrained",  # JSON and JSON Schema
     "count_tokens",
+    "drawn_forms",  # keeping to a form whatever is drawn: a llama-server may draw half a character
     "embeddings",
     "exact",  # the exact profile
     "grammar",  # GBNF

@@ -236,7 +236,7 @@ needs(["constrained"], "JSON schema", async () => {
   const [choice] = (await chat({ response_format: format, max_tokens: 200 })).choices;
   assert.equal(choice.finish_reason, "stop");
   fitsSchema(JSON.parse(choice.message.content));
-  const ask = { model, messages, max_tokens: 200, response_format: format };
+  const ask = { model, messages, max_tokens: 200, temperature: 0, response_format: format };
   fitsSchema((await client.chat.completions.parse(ask)).choices[0].message.parsed);
 });
 

@@ -13,6 +13,7 @@ from environment import (
     BASE_URL,
     EMBED_MODEL,
     KEYED,
+    LOOSE,
     MISSING,
     MODEL,
     RERANK_MODEL,
@@ -353,7 +354,9 @@ def test_json_schema(client):
     (answer,) = chat(client, response_format=FORMAT, max_tokens=200).choices
     assert answer.finish_reason == "stop"
     fits_schema(json.loads(answer.message.content))
-    chunks = list(chat(client, response_format=FORMAT, max_tokens=200, stream=True, temperature=1))
+    heat = 0 if "drawn_forms" in LOOSE else 1
+    ask = {"response_format": FORMAT, "max_tokens": 200, "temperature": heat}
+    chunks = list(chat(client, **ask, stream=True))
     fits_schema(json.loads("".join(chunk.choices[0].delta.content or "" for chunk in chunks)))
 
 
@@ -364,7 +367,8 @@ class Person(pydantic.BaseModel):
 
 @needs("constrained")
 def test_json_schema_of_a_type(client):
-    ask = {"model": MODEL, "messages": QUESTION, "max_tokens": 200, "response_format": Person}
+    ask = {"model": MODEL, "messages": QUESTION, "max_tokens": 200, "temperature": 0}
+    ask["response_format"] = Person
     answer = client.chat.completions.parse(**ask)
     assert isinstance(answer.choices[0].message.parsed, Person)
 
@@ -472,7 +476,7 @@ def test_tools_in_responses(client):
 
 @needs("constrained")
 def test_json_schema_in_responses(client):
-    ask = {"model": MODEL, "input": "Who?", "max_output_tokens": 200}
+    ask = {"model": MODEL, "input": "Who?", "max_output_tokens": 200, "temperature": 0}
     answer = client.responses.parse(**ask, text_format=Person)
     assert isinstance(answer.output_parsed, Person)
 

@@ -212,7 +212,7 @@ fn clients_of_a_llama_server_behind_a_node() {
     let node = before(directory.path(), "openai", &server.url);
     let suite = Suite {
         skip: "exact,regex,rerank,tools,tool_choice",
-        loose: "which_stop",
+        loose: "drawn_forms,which_stop",
         ..Suite::new(node.gateway())
     };
     suite.in_python();
