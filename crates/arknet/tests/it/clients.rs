@@ -129,7 +129,7 @@ impl Suite {
 
     fn in_javascript(&self) {
         let mut node = Command::new("node");
-        node.args(["--test", "openai.test.mjs"]).current_dir(javascript());
+        node.args(["--test", "openai.test.mjs", "ai.test.mjs"]).current_dir(javascript());
         self.environment(&mut node);
         let report = check(&mut node);
         assert!(report.contains("fail 0"), "{report}");
