@@ -211,12 +211,19 @@ impl Router {
         measured.turn = self.turns;
     }
 
-    /// The first token came after `ms`.
-    pub fn on_first_token(&mut self, peer: &PublicKey, ms: u64, now: Timestamp) {
+    /// `peer` has begun with what it was asked for: it is there, and not busy.
+    pub fn on_begun(&mut self, peer: &PublicKey) {
         if let Some(measured) = self.measured.get_mut(peer) {
             measured.failures = 0;
             measured.busy_until = Timestamp::default();
             measured.avoided_until = Timestamp::default();
+        }
+    }
+
+    /// The first token came after `ms`.
+    pub fn on_first_token(&mut self, peer: &PublicKey, ms: u64, now: Timestamp) {
+        self.on_begun(peer);
+        if let Some(measured) = self.measured.get_mut(peer) {
             let is_fresh = now.since_ms(measured.measured_at) < STALE_MS;
             let before = measured.first_token_ms.filter(|_| is_fresh).unwrap_or(ms);
             measured.measured_at = now;

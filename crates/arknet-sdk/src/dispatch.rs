@@ -224,9 +224,15 @@ impl Client {
             Ok((stream, first)) => {
                 let ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
                 let now = clock::now();
-                router.on_first_token(&choice.peer, ms, now);
-                if infer.input_bytes() <= SHORT_INPUT_BYTES {
-                    router.reputation_mut().first_token(choice.peer, &infer.model, ms, now);
+                let is_part = matches!(infer.input, Input::File { .. });
+                if is_part {
+                    // Whoever hands over a file may have to hash it first: that is not how it answers.
+                    router.on_begun(&choice.peer);
+                } else {
+                    router.on_first_token(&choice.peer, ms, now);
+                    if infer.input_bytes() <= SHORT_INPUT_BYTES {
+                        router.reputation_mut().first_token(choice.peer, &infer.model, ms, now);
+                    }
                 }
                 drop(router);
                 Ok(Answer {
@@ -235,7 +241,7 @@ impl Client {
                     stream: Some(stream),
                     in_flight,
                     check: AnswerCheck::new(infer, choice.context_tokens),
-                    is_part: matches!(infer.input, Input::File { .. }),
+                    is_part,
                 })
             }
             Err(refusal) => {
