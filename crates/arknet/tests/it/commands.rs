@@ -86,7 +86,8 @@ fn what_is_wrong_on_the_command_line_is_said() {
     let none = run(home, &["status"]);
     assert_eq!(none.status.code(), Some(1));
     assert!(text(&none.stderr).contains("arknet start"));
-    let bad_seed = run(home, &["start", "--role", "gateway", "--seed", "nonsense"]);
+    let start = ["start", "--role", "gateway", "--admin", "127.0.0.1:0"];
+    let bad_seed = run(home, &[&start[..], &["--seed", "nonsense"]].concat());
     assert!(text(&bad_seed.stderr).contains("nonsense"), "{}", text(&bad_seed.stderr));
     for shell in ["bash", "zsh", "fish"] {
         let script = run(home, &["completions", shell]);

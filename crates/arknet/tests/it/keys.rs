@@ -112,7 +112,7 @@ fn a_key_has_models_a_rate_and_a_daily_sum() {
 fn an_open_address_needs_a_key_or_a_dangerous_setting() {
     let directory = tempfile::tempdir().unwrap();
     let home = directory.path();
-    let start = ["start", "--role", "gateway", "--gateway", "0.0.0.0:0"];
+    let start = ["start", "--role", "gateway", "--gateway", "0.0.0.0:0", "--admin", "127.0.0.1:0"];
     let refused = run(home, &start);
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused.stderr).contains("arknet key create"), "{}", text(&refused.stderr));
