@@ -222,25 +222,31 @@ pub(crate) enum KeyCommand {
     },
 }
 
+#[derive(Args)]
+pub(crate) struct Add {
+    /// A path or a URL
+    pub(crate) source: String,
+    /// What to call it; the name inside the file when not given
+    #[arg(long)]
+    pub(crate) name: Option<ModelName>,
+    /// Its projector (mmproj), with which it takes pictures: a path or a URL
+    #[arg(long, value_name = "SOURCE")]
+    pub(crate) projector: Option<String>,
+    /// The SHA-256 it must have
+    #[arg(long)]
+    pub(crate) sha256: Option<ModelDigest>,
+    /// The SHA-256 its projector must have
+    #[arg(long, requires = "projector", value_name = "SHA256")]
+    pub(crate) projector_sha256: Option<ModelDigest>,
+    /// Accept downloads whose SHA-256 was not given
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+}
+
 #[derive(Subcommand)]
 pub(crate) enum ModelCommand {
     /// Add a GGUF file, or fetch one from an http(s) URL
-    Add {
-        /// A path or a URL
-        source: String,
-        /// What to call it; the name inside the file when not given
-        #[arg(long)]
-        name: Option<ModelName>,
-        /// The file of its projector (mmproj), with which it takes pictures
-        #[arg(long, value_name = "FILE")]
-        projector: Option<PathBuf>,
-        /// The SHA-256 it must have
-        #[arg(long)]
-        sha256: Option<ModelDigest>,
-        /// Accept a download whose SHA-256 was not given
-        #[arg(long, short)]
-        yes: bool,
-    },
+    Add(Add),
     /// Take a model back that this wallet has registered on the ledger
     Deregister(Box<crate::ledger::Deregister>),
     /// List the models on this machine

@@ -1,18 +1,18 @@
 use std::{
     io::{self, BufRead, IsTerminal, Write},
     ops::ControlFlow,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::bail;
-use arknet_node::{DataDir, Download, ModelEntry, ModelStore, Status, Taken};
+use arknet_node::{DataDir, Download, ModelEntry, ModelStore, ModelsError, Status, Taken, models};
 use arknet_types::{ModelDigest, ModelName};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    cli::ModelCommand,
+    cli::{Add, ModelCommand},
     ledger::Home,
     node_api::NodeApi,
     out::{Out, bytes, table},
@@ -22,36 +22,7 @@ pub(crate) fn run(home: Home<'_>, command: ModelCommand, out: &Out) -> anyhow::R
     let data = home.data;
     let store = ModelStore::open(data.models())?;
     match command {
-        ModelCommand::Add { source, name, projector, sha256, yes } => {
-            let is_url = source.starts_with("http://") || source.starts_with("https://");
-            if let Some(projector) = &projector
-                && !is_url
-            {
-                arknet_node::models::check_projector(projector, Path::new(&source))?;
-            }
-            let mut entry = if is_url {
-                fetch(&store, &source, name, sha256, yes, out)?
-            } else {
-                let total = std::fs::metadata(&source).ok().map(|metadata| metadata.len());
-                let bar = bar(out, "adding", total);
-                let entry =
-                    store.add(Path::new(&source), name, sha256, |done| bar.set_position(done))?;
-                bar.finish_and_clear();
-                entry
-            };
-            if let Some(projector) = &projector {
-                let total = std::fs::metadata(projector).ok().map(|metadata| metadata.len());
-                let bar = bar(out, "adding the projector", total);
-                let progress = |done| bar.set_position(done);
-                entry = store.add_projector(projector, &entry.name, progress)?;
-                bar.finish_and_clear();
-            }
-            let with = if entry.projector.is_some() { ", takes pictures" } else { "" };
-            let (size, digest) = (bytes(entry.bytes), entry.digest);
-            let served = serve(data, &entry.name, out);
-            let text = format!("added {} ({size}, {digest}{with}){served}", entry.name);
-            out.result(&entry, &text)
-        }
+        ModelCommand::Add(order) => add(data, &store, order, out),
         ModelCommand::Deregister(order) => crate::ledger::deregister(home, *order, out),
         ModelCommand::List => list(data, &store, out),
         ModelCommand::Pull { name, from } => pull(data, &name, from.as_deref(), out),
@@ -63,6 +34,42 @@ pub(crate) fn run(home: Home<'_>, command: ModelCommand, out: &Out) -> anyhow::R
         }
         ModelCommand::Verify { name } => verify(data, &store, name, out),
     }
+}
+
+fn add(data: &DataDir, store: &ModelStore, order: Add, out: &Out) -> anyhow::Result<()> {
+    let Add { source, name, projector, sha256, projector_sha256, yes } = order;
+    let hash = Expected { flag: "--projector-sha256", sha256: projector_sha256 };
+    // The small one first: nobody waits for a model whose projector cannot be had.
+    let projector = projector.map(|projector| Source::get(store, &projector, hash, yes, out));
+    let projector = projector.transpose()?;
+    if let Some(projector) = &projector {
+        projector.check_hash()?;
+    }
+    let name = name.or_else(|| if is_url(&source) { models::url_name(&source) } else { None });
+    let model = Source::get(store, &source, Expected { flag: "--sha256", sha256 }, yes, out)?;
+    if let Some(projector) = &projector {
+        projector.check_fit(&model)?;
+    }
+    let bar_of = |source: &Source, what| {
+        bar(out, what, std::fs::metadata(&source.path).ok().map(|metadata| metadata.len()))
+    };
+    let progress = bar_of(&model, "adding");
+    let result = store.add(&model.path, name, model.sha256, |done| progress.set_position(done));
+    progress.finish_and_clear();
+    let mut entry = model.taken(result)?;
+    if let Some(projector) = projector {
+        let progress = bar_of(&projector, "adding the projector");
+        let result = store.add_projector(&projector.path, &entry.name, |done| {
+            progress.set_position(done);
+        });
+        progress.finish_and_clear();
+        entry = projector.taken(result)?;
+    }
+    let with = if entry.projector.is_some() { ", takes pictures" } else { "" };
+    let (size, digest) = (bytes(entry.bytes), entry.digest);
+    let served = serve(data, &entry.name, out);
+    let text = format!("added {} ({size}, {digest}{with}){served}", entry.name);
+    out.result(&entry, &text)
 }
 
 /// Has the running node serve a model as it is now, where there is one. Says what became of that.
@@ -209,52 +216,105 @@ fn is_vouched_for(node: &NodeApi, entry: &ModelEntry) -> anyhow::Result<bool> {
     }
 }
 
-fn fetch(
-    store: &ModelStore,
-    url: &str,
-    name: Option<ModelName>,
+fn is_url(source: &str) -> bool {
+    source.starts_with("http://") || source.starts_with("https://")
+}
+
+/// The hash that a file must have, and the flag that says so.
+struct Expected {
+    flag: &'static str,
     sha256: Option<ModelDigest>,
-    yes: bool,
-    out: &Out,
-) -> anyhow::Result<ModelEntry> {
-    if sha256.is_none() && !yes && !io::stdin().is_terminal() {
-        bail!("give --sha256 so that the download can be checked, or --yes to accept what comes");
-    }
-    let name = match name {
-        Some(name) => Some(name),
-        None => arknet_node::models::url_name(url),
-    };
-    let download = Download::new(url, &store.partial());
-    let progress = bar(out, "fetching", None);
-    let path = download.run(|done, total| {
-        if let Some(total) = total {
-            progress.set_length(total);
+}
+
+/// A file that is to be added.
+struct Source {
+    path: PathBuf,
+    sha256: Option<ModelDigest>,
+    /// Where it came from a URL.
+    download: Option<Download>,
+}
+
+impl Source {
+    /// A path as it is; what a URL names is fetched first.
+    fn get(
+        store: &ModelStore,
+        source: &str,
+        Expected { flag, sha256 }: Expected,
+        yes: bool,
+        out: &Out,
+    ) -> anyhow::Result<Self> {
+        if !is_url(source) {
+            return Ok(Self { path: source.into(), sha256, download: None });
         }
-        progress.set_position(done);
-        ControlFlow::Continue(())
-    })?;
-    progress.finish_and_clear();
-    let expected = match sha256 {
-        Some(digest) => digest,
-        None => confirm(path, yes, out)?,
-    };
-    let result = store.add(path, name, Some(expected), |_| {});
-    // A file with another hash is not worth keeping: going on from it would fail again.
-    if !matches!(result, Err(arknet_node::ModelsError::Io { .. })) {
-        download.discard();
+        if sha256.is_none() && !yes && !io::stdin().is_terminal() {
+            bail!("give {flag} so that the download can be checked, or --yes to accept what comes");
+        }
+        let download = Download::new(source, &store.partial());
+        let progress = bar(out, "fetching", None);
+        let path = download.run(|done, total| {
+            if let Some(total) = total {
+                progress.set_length(total);
+            }
+            progress.set_position(done);
+            ControlFlow::Continue(())
+        })?;
+        progress.finish_and_clear();
+        let path = path.to_owned();
+        let sha256 = match sha256 {
+            Some(digest) => digest,
+            None => confirm(source, &path, yes, out)?,
+        };
+        Ok(Self { path, sha256: Some(sha256), download: Some(download) })
     }
-    Ok(result?)
+
+    /// Before anything else is done with it.
+    fn check_hash(&self) -> anyhow::Result<()> {
+        let Some(expected) = self.sha256 else {
+            return Ok(());
+        };
+        let found = ModelStore::digest(&self.path)?;
+        if found != expected {
+            self.discard();
+            return Err(ModelsError::Digest { expected, found }.into());
+        }
+        Ok(())
+    }
+
+    /// Whether this is the projector of a model. The one that is at fault is not kept.
+    fn check_fit(&self, model: &Self) -> Result<(), ModelsError> {
+        models::check_projector(&self.path, &model.path).inspect_err(|error| match error {
+            ModelsError::Gguf { path, .. } if *path == model.path => model.discard(),
+            ModelsError::Io { .. } => {}
+            _ => self.discard(),
+        })
+    }
+
+    /// Lets a download go that has been added, or will never be: going on from a file with another
+    /// hash would fail again.
+    fn taken(self, result: Result<ModelEntry, ModelsError>) -> anyhow::Result<ModelEntry> {
+        if !matches!(result, Err(ModelsError::Io { .. })) {
+            self.discard();
+        }
+        Ok(result?)
+    }
+
+    /// Removes what was fetched; another's file is left alone.
+    fn discard(&self) {
+        if let Some(download) = &self.download {
+            download.discard();
+        }
+    }
 }
 
 /// Shows the hash of what came and asks whether it is the right one.
-fn confirm(path: &Path, yes: bool, out: &Out) -> anyhow::Result<ModelDigest> {
+fn confirm(url: &str, path: &Path, yes: bool, out: &Out) -> anyhow::Result<ModelDigest> {
     let digest = ModelStore::digest(path)?;
     if yes {
         out.note(&format!("accepted {digest}"));
         return Ok(digest);
     }
     let mut stderr = io::stderr().lock();
-    write!(stderr, "The file's hash is {digest}\nIs this the one you expect? [y/N] ")?;
+    write!(stderr, "{url}\nhas the hash {digest}\nIs this the one you expect? [y/N] ")?;
     stderr.flush()?;
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer)?;

@@ -1,6 +1,15 @@
 //! Pictures through the official clients, for a model of the node itself and one of another peer.
 
-use std::{fs, path::Path, time::Instant};
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+    path::{Path, PathBuf},
+    thread,
+    time::Instant,
+};
+
+use arknet_node::ModelStore;
 
 use crate::{
     clients::Suite,
@@ -63,6 +72,56 @@ fn pictures_for_a_model_at_home_and_one_of_another_peer() {
     let files = names.iter().filter(|name| name.to_string_lossy().ends_with(".gguf")).count();
     assert_eq!(files, 1, "the projector went with its model: {names:?}");
     takes_pictures_from_when_it_can(&home, &compute);
+}
+
+/// A server of the files in a directory, for as long as the tests run.
+fn files_of(directory: PathBuf) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let mut lines = stream.by_ref().lines().map_while(Result::ok);
+            let request = lines.next().unwrap_or_default();
+            lines.by_ref().take_while(|line| !line.is_empty()).for_each(drop);
+            let name = request.split(' ').nth(1).unwrap_or_default().trim_start_matches('/');
+            let file = fs::read(directory.join(name)).unwrap();
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", file.len());
+            let stream = stream.get_mut();
+            let _ = stream.write_all(&[head.as_bytes(), &file].concat());
+        }
+    });
+    url
+}
+
+#[test]
+fn a_model_and_its_projector_are_fetched_from_urls() {
+    let directory = tempfile::tempdir().unwrap();
+    let (home, files) = (directory.path().join("home"), directory.path().join("files"));
+    fs::create_dir_all(&files).unwrap();
+    fs::copy(SHIPPED, files.join("tiny.gguf")).unwrap();
+    projector(&files.join("mmproj.gguf"), Projector::OwnSize);
+    let hash = |name: &str| ModelStore::digest(&files.join(name)).unwrap().to_string();
+    let (model_hash, projector_hash) = (hash("tiny.gguf"), hash("mmproj.gguf"));
+    let url = files_of(files.clone());
+    let (model, projector) = (format!("{url}/tiny.gguf"), format!("{url}/mmproj.gguf"));
+    let ask = ["model", "add", &model, "--sha256", &model_hash, "--projector", &projector];
+    let unchecked = run(&home, &ask);
+    assert!(text(&unchecked.stderr).contains("--projector-sha256"), "{unchecked:?}");
+    let wrong = run(&home, &[&ask[..], &["--projector-sha256", &model_hash]].concat());
+    assert!(text(&wrong.stderr).contains(&projector_hash), "{wrong:?}");
+    assert_eq!(json_of(&home, &["model", "list"])[0]["name"], TINY, "nothing was added");
+    let added = json_of(&home, &[&ask[..], &["--projector-sha256", &projector_hash]].concat());
+    assert_eq!((&added["name"], &added["digest"]), (&"tiny".into(), &model_hash.into()));
+    assert_eq!(added["projector"]["digest"], projector_hash);
+    let left = fs::read_dir(home.join("models/partial")).unwrap().count();
+    assert_eq!(left, 0, "what was fetched has moved");
+    // What is fetched as a projector and is none is not gone on from.
+    let no_projector = ["model", "add", SHIPPED, "--name", "a/b", "--yes", "--projector", &model];
+    let refused = run(&home, &no_projector);
+    assert!(text(&refused.stderr).contains("no projector"), "{refused:?}");
+    assert_eq!(fs::read_dir(home.join("models/partial")).unwrap().count(), 0);
+    assert_eq!(json_of(&home, &["model", "list"]).as_array().unwrap().len(), 1);
 }
 
 /// A projector that comes later, while the node serves its model.
