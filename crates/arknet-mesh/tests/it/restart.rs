@@ -1,5 +1,3 @@
-use std::time::{Duration, Instant};
-
 use crate::support::{
     QUIC, TCP, ask_echo, echo, hears, key, offer, options, seeds, started, within,
 };
@@ -24,7 +22,6 @@ async fn comes_back(listen: &str, same_address: bool) {
     first.shutdown().await;
     first_echo.await.unwrap();
 
-    let begun = Instant::now();
     let mut again = options(3, &[if same_address { &address } else { listen }]);
     again.seeds = seeds(&seed);
     let (again, inbound) = started(again).await;
@@ -34,7 +31,6 @@ async fn comes_back(listen: &str, same_address: bool) {
     within(5, hears(&gateway, again.peer(), fresh.body.sequence)).await;
     let mut stream = within(5, gateway.open(again.peer(), &[])).await.unwrap();
     within(5, ask_echo(&mut stream, &vec![1; 300])).await;
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     for mesh in [gateway, again, seed] {
         mesh.shutdown().await;
     }

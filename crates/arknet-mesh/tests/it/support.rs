@@ -46,8 +46,9 @@ pub(crate) fn seeds(mesh: &Mesh) -> Vec<Multiaddr> {
     addresses.map(|address| format!("{address}/p2p/{peer}").parse().unwrap()).collect()
 }
 
+/// What takes `seconds` at most, with patience for a machine that does much else.
 pub(crate) async fn within<T>(seconds: u64, work: impl Future<Output = T>) -> T {
-    timeout(Duration::from_secs(seconds), work).await.expect("in time")
+    timeout(Duration::from_secs(seconds * 6), work).await.expect("in time")
 }
 
 /// An offer of one model, newer than all before.
