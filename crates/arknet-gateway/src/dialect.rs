@@ -103,6 +103,12 @@ impl Dialect {
             headers.insert(header::RETRY_AFTER, ms.div_ceil(1000).max(1).into());
             headers.insert(HeaderName::from_static("retry-after-ms"), ms.into());
         }
+        if !error.is_worth_a_retry() {
+            headers.insert(
+                HeaderName::from_static("x-should-retry"),
+                HeaderValue::from_static("false"),
+            );
+        }
         if error.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
@@ -173,6 +179,7 @@ mod tests {
     use arknet_types::{Refusal, RefusalCode};
 
     use super::*;
+    use crate::KeyError;
 
     #[test]
     fn a_path_tells_whose_api_it_is() {
@@ -216,6 +223,26 @@ mod tests {
             let response = Dialect::Ollama.refuse(&ApiError::from_refusal(refusal));
             assert_eq!(response.headers()["retry-after"], seconds);
             assert_eq!(response.headers()["retry-after-ms"], ms.to_string().as_str());
+        }
+    }
+
+    #[test]
+    fn who_would_ask_again_in_vain_is_told_not_to() {
+        let limit = |retry_after_ms| ApiError::from_key(&KeyError::Tokens { retry_after_ms });
+        let refused = |code| ApiError::from_refusal(Refusal::new(code, ""));
+        for (error, in_vain) in [
+            (ApiError::from_key(&KeyError::Unknown), true),
+            (ApiError::unknown_model("x"), true),
+            (limit(60_000), false),
+            (limit(60_001), true),
+            (refused(RefusalCode::Busy), false),
+            (refused(RefusalCode::ProviderFailed), false),
+        ] {
+            for dialect in [Dialect::OpenAi, Dialect::Anthropic, Dialect::Ollama] {
+                let response = dialect.refuse(&error);
+                let said = response.headers().get("x-should-retry");
+                assert_eq!(said.is_some_and(|said| said == "false"), in_vain, "{error:?}");
+            }
         }
     }
 

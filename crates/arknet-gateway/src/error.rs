@@ -8,6 +8,9 @@ use crate::KeyError;
 /// When a refusal asks for patience without saying how much.
 const RETRY_AFTER_MS_DEFAULT: u32 = 1000;
 
+/// The official clients wait no longer than this before they ask again, whatever they are told.
+const RETRY_WAIT_MS_MAX: u32 = 60_000;
+
 /// What kind of failure it is. Each door has its own words for it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
@@ -162,6 +165,15 @@ impl ApiError {
             kind,
             retry_after_ms: wait.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX)),
             ..Self::invalid(status, message).code(code)
+        }
+    }
+
+    /// Whether the same request may be answered when it comes again soon.
+    pub(crate) fn is_worth_a_retry(&self) -> bool {
+        match self.status.as_u16() {
+            408 | 409 | 500.. => true,
+            429 => self.retry_after_ms.is_none_or(|ms| ms <= RETRY_WAIT_MS_MAX),
+            _ => false,
         }
     }
 
