@@ -17,7 +17,7 @@ use crate::{ApiError, Limits};
 /// How much of a body that is too large is still taken off the wire, and for how long: a client that
 /// is answered while it still sends would see a reset connection instead of the answer.
 const DISCARD_BYTES_MAX: usize = 128 * 1024 * 1024;
-const DISCARD: Duration = Duration::from_secs(2);
+const DISCARD: Duration = Duration::from_secs(10);
 
 /// What a body may have without counting as large.
 const SMALL_BYTES: usize = 64 * 1024;
