@@ -72,7 +72,7 @@ fn from_child() -> anyhow::Result<Vec<Vec<u8>>> {
     let plain = [
         FromChild::Opened(Box::new(info)),
         FromChild::OpenFailed("the file is not a model".into()),
-        FromChild::Stats(vec![1, 2, 3]),
+        FromChild::Stats { progress: 1, stats: vec![1, 2, 3] },
     ];
     let replies = corpus::bytes("reply.json", "bytes")?;
     let replies =

@@ -53,6 +53,9 @@ use prepare::{Ask, Preparation};
 const REPLIES_MAX: usize = 16;
 /// Requests that wait for preparation beyond the slots: those that were cancelled since.
 const CANCELLED_ASKS_MAX: usize = 64;
+/// Several vocabularies are split by a regular expression that calls itself for each character of a
+/// match: 300 to 530 bytes of stack for each that [`prepare`] lets through. Taken only when used.
+const PREPARE_STACK_BYTES: usize = 256 << 20;
 /// Milliseconds after which a full provider is worth another try.
 const RETRY_AFTER_MS: u64 = 1000;
 
@@ -128,6 +131,7 @@ impl LlamaProvider {
             Preparation::new(model, name, file.purpose, file.pooling, context_tokens, eyes);
         let handle = thread::Builder::new()
             .name("llama-prepare".into())
+            .stack_size(PREPARE_STACK_BYTES)
             .spawn(move || {
                 let _served = Served(models);
                 preparation.run(&ask_receiver, &job_sender, &engine_thread, &shared);
@@ -181,6 +185,10 @@ impl LlamaProvider {
 impl Provider for LlamaProvider {
     fn models(&self) -> Models {
         self.models.subscribe()
+    }
+
+    fn progress(&self) -> u64 {
+        self.shared.counters.steps.load(Ordering::Relaxed)
     }
 
     fn stats(&self) -> Vec<u8> {

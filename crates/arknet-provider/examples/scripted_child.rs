@@ -70,6 +70,7 @@ fn open(setup: &[u8], channel: fs::File) -> Result<Arc<dyn Provider>, String> {
         }
         _ => {}
     }
+    let toils = setup.ends_with(" toil");
     let info = ModelInfo {
         name,
         digest: None,
@@ -81,12 +82,14 @@ fn open(setup: &[u8], channel: fs::File) -> Result<Arc<dyn Provider>, String> {
     };
     let (models, _) = watch::channel([info].into());
     let counts = Arc::new(Counts::default());
-    Ok(Arc::new(Scripted { models, slots, counts, channel, kept: Mutex::default() }))
+    Ok(Arc::new(Scripted { models, slots, toils, counts, channel, kept: Mutex::default() }))
 }
 
 struct Scripted {
     models: watch::Sender<Arc<[ModelInfo]>>,
     slots: u16,
+    /// Gets on with its work, though it says nothing.
+    toils: bool,
     counts: Arc<Counts>,
     channel: fs::File,
     /// Memory that was asked for, and work that goes on.
@@ -103,6 +106,7 @@ struct Kept {
 struct Counts {
     begun: AtomicU64,
     ended: AtomicU64,
+    work: AtomicU64,
 }
 
 struct Place(Arc<Counts>);
@@ -130,8 +134,13 @@ impl Provider for Scripted {
         self.models.subscribe()
     }
 
+    fn progress(&self) -> u64 {
+        let work = if self.toils { 1 } else { 0 };
+        self.counts.work.fetch_add(work, Ordering::Relaxed)
+    }
+
     fn stats(&self) -> Vec<u8> {
-        let Counts { begun, ended } = &*self.counts;
+        let Counts { begun, ended, .. } = &*self.counts;
         format!("{} {}", begun.load(Ordering::Relaxed), ended.load(Ordering::Relaxed)).into()
     }
 
@@ -166,6 +175,8 @@ impl Scripted {
                     let _ = tx.send(done()).await;
                 });
             }
+            // As where a thread of it met a bug: nothing is served any more.
+            "break" => drop(self.models.send_replace(Arc::new([]))),
             // Begins, or does not, and never ends.
             "begin" | "hang" => {
                 if what == "begin" {

@@ -34,6 +34,12 @@ pub trait Provider: Send + Sync + 'static {
         self.generate(request)
     }
 
+    /// Rises whenever it gets on with what it was asked, also where there is nothing to say yet.
+    /// One whose requests wait while this stands still hangs. Called as [`Self::stats`] is.
+    fn progress(&self) -> u64 {
+        0
+    }
+
     /// Numbers about itself, in a form that whoever started it knows. Never anything a user wrote.
     /// Called from an async task now and then; must not block.
     fn stats(&self) -> Vec<u8> {

@@ -97,20 +97,24 @@ pub(crate) fn choose(
 }
 
 /// Whether an input should wait for others that are being read: they will soon be remembered
-/// further than all that is now, by more than it is worth to copy.
+/// further than all that is now, by more than it is worth to copy. Each is what is remembered of it
+/// already, and the whole; one that was read past what is shared brings no more.
 pub(crate) fn is_worth_waiting<'a>(
     prompt: &[Token],
     slots: &[View<'_>],
     aside: &Aside,
     can_be_cut: bool,
-    being_read: impl Iterator<Item = &'a [Token]>,
+    being_read: impl Iterator<Item = (&'a [Token], &'a [Token])>,
 ) -> bool {
     if aside.bytes_max == 0 || !can_be_cut {
         return false;
     }
     let now = choose(prompt, slots, aside, can_be_cut).map_or(0, |choice| choice.tokens);
-    let soon = being_read.map(|other| usable(prompt, other, can_be_cut)).max().unwrap_or(0);
-    soon >= now + 2 * COPY_TOKENS_MIN
+    let soon = being_read
+        .map(|(held, whole)| (held.len(), usable(prompt, whole, can_be_cut)))
+        .filter(|(held, shared)| held < shared)
+        .map(|(_, shared)| shared);
+    soon.max().unwrap_or(0) >= now + 2 * COPY_TOKENS_MIN
 }
 
 /// The free slot whose use costs least. Sequences are computed together only where their slots
@@ -330,10 +334,27 @@ mod tests {
         let waits = |read: usize, bytes_max| {
             let slots = [busy(&whole[..read]), free(&[], 0)];
             let aside = Aside::new(bytes_max);
-            is_worth_waiting(&prompt, &slots, &aside, true, std::iter::once(whole.as_slice()))
+            let other = (&whole[..read], whole.as_slice());
+            is_worth_waiting(&prompt, &slots, &aside, true, std::iter::once(other))
         };
         assert!(waits(0, 1000) && waits(300, 1000));
         assert!(!waits(380, 1000) && !waits(500, 1000) && !waits(0, 0));
+    }
+
+    #[test]
+    fn nobody_waits_for_the_rest_of_a_long_input_that_is_none_of_its_own() {
+        let whole = tokens(0..20_000);
+        let mut prompt = tokens(0..200);
+        prompt.extend(90_000..90_010);
+        let waits = |read: usize| {
+            let slots = [busy(&whole[..read]), free(&[], 0)];
+            let other = (&whole[..read], whole.as_slice());
+            let aside = Aside::new(1000);
+            is_worth_waiting(&prompt, &slots, &aside, true, std::iter::once(other))
+        };
+        assert!(waits(0));
+        // So much is held by then that its copy is not worth the little that is shared.
+        assert!(!waits(5_000));
     }
 
     #[test]

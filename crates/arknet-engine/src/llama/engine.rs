@@ -280,7 +280,7 @@ impl Engine {
         let views: Vec<View<'_>> = self.slots.iter().map(Slot::view).collect();
         let being_read = self.slots.iter().filter_map(|slot| match &slot.occupant {
             Some(Occupant::Answer(sequence)) if sequence.input_left() > 0 => {
-                Some(sequence.prompt())
+                Some((slot.held.as_slice(), sequence.prompt()))
             }
             _ => None,
         });

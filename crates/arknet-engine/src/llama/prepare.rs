@@ -35,6 +35,10 @@ use super::{
 };
 use crate::gguf::{Pooling, Purpose};
 
+/// Characters in a row that are all white space, or all not. The stack of the thread is for so many.
+const RUN_CHARS_MAX: usize = 200_000;
+/// Bytes of text that tokens are made of for whoever wants to see them: no context bounds those.
+const TOKENIZE_BYTES_MAX: usize = 2 << 20;
 /// Bytes of text in one reply that puts tokens together.
 const TEXT_BYTES_PER_REPLY_MAX: usize = 16 * 1024;
 
@@ -145,7 +149,7 @@ impl Preparation {
                 Ok(Job::Answer(Box::new(job)))
             }
             Input::Text(text) => {
-                self.check_length(text.len())?;
+                self.check_text(text)?;
                 let tokens = tokenize(&self.model, &[Part::Plain(text)]);
                 let read = Read { tokens, pictures: Vec::new() };
                 let constraint = match request.format {
@@ -156,6 +160,7 @@ impl Preparation {
                 Ok(Job::Answer(Box::new(self.job(request, read, constraint, outbox)?)))
             }
             Input::Embed(texts) => {
+                self.check_texts(texts.iter().map(String::as_str))?;
                 let wanted = Wanted::Vectors(self.pooling());
                 self.vectors(
                     texts.iter().map(|text| self.model.tokenize_whole(text)),
@@ -165,6 +170,14 @@ impl Preparation {
             }
             Input::Rerank { query, documents } => self.rerank(query, documents, outbox),
             Input::Tokenize { text, add_special } => {
+                if text.len() > TOKENIZE_BYTES_MAX {
+                    let words = format!(
+                        "the text has {} bytes, and at most {TOKENIZE_BYTES_MAX} are made tokens at once",
+                        text.len()
+                    );
+                    return Err(Refusal::new(RefusalCode::TooLarge, words));
+                }
+                check_runs(text)?;
                 let tokens = match add_special {
                     true => self.model.tokenize_whole(text),
                     false => self.model.tokenize(text, false),
@@ -230,12 +243,36 @@ impl Preparation {
     }
 
     /// Refuses what cannot fit whatever its tokens are, before they are looked for.
-    fn check_length(&self, bytes: usize) -> Result<(), Refusal> {
-        let least = bytes / self.token_bytes_max;
-        if least > self.context_tokens as usize {
-            return Err(self.overflow(least, "has more than"));
+    fn check_text(&self, text: &str) -> Result<(), Refusal> {
+        match self.least(text) {
+            Some(least) => Err(self.overflow(least, "has more than")),
+            None => check_runs(text),
+        }
+    }
+
+    /// The same for those that become vectors.
+    fn check_texts<'a>(&self, texts: impl Iterator<Item = &'a str>) -> Result<(), Refusal> {
+        for (n, text) in texts.enumerate() {
+            match self.least(text) {
+                Some(least) => return Err(self.too_long(n, &format!("more than {least}"))),
+                None => check_runs(text)?,
+            }
         }
         Ok(())
+    }
+
+    /// How many tokens a text has at least, where that is too many.
+    fn least(&self, text: &str) -> Option<usize> {
+        Some(text.len() / self.token_bytes_max)
+            .filter(|least| *least > self.context_tokens as usize)
+    }
+
+    fn too_long(&self, n: usize, tokens: &str) -> Refusal {
+        let words = format!(
+            "text {n} has {tokens} tokens and {} reads {} at once",
+            self.name, self.context_tokens
+        );
+        Refusal::new(RefusalCode::ContextOverflow, words)
     }
 
     fn prompt(&self, chat: &Chat) -> Result<Prompt, Refusal> {
@@ -261,7 +298,7 @@ impl Preparation {
 
     /// Makes tokens of a conversation as its template writes it.
     fn read(&self, chat: &Chat, prompt: &Prompt, wanted: picture::Wanted) -> Result<Read, Refusal> {
-        self.check_length(prompt.text.len())?;
+        self.check_text(&prompt.text)?;
         let parts = self.controls.parts(&prompt.text);
         if !chat.has_images() {
             return Ok(Read { tokens: tokenize(&self.model, &parts), pictures: Vec::new() });
@@ -376,15 +413,7 @@ impl Preparation {
                 return Err(Refusal::new(RefusalCode::InvalidRequest, words));
             }
             if text.len() > self.context_tokens as usize {
-                return Err(Refusal::new(
-                    RefusalCode::ContextOverflow,
-                    format!(
-                        "text {n} has {} tokens and {} reads {} at once",
-                        text.len(),
-                        self.name,
-                        self.context_tokens
-                    ),
-                ));
+                return Err(self.too_long(n, &text.len().to_string()));
             }
             all.push(text);
         }
@@ -392,6 +421,8 @@ impl Preparation {
     }
 
     fn rerank(&self, query: &str, documents: &[String], outbox: Outbox) -> Result<Job, Refusal> {
+        self.check_texts(std::iter::once(query))?;
+        self.check_texts(documents.iter().map(String::as_str))?;
         if self.purpose != Purpose::Rank {
             let texts = std::iter::once(query).chain(documents.iter().map(String::as_str));
             let wanted = Wanted::Closeness(self.pooling());
@@ -460,6 +491,24 @@ pub(super) fn blind(name: &ModelName) -> Refusal {
 fn unreadable(number: usize, cause: &str) -> Refusal {
     let words = format!("picture {} cannot be read: {cause}", number + 1);
     Refusal::new(RefusalCode::InvalidRequest, words)
+}
+
+/// Refuses what would take more stack than there is.
+fn check_runs(text: &str) -> Result<(), Refusal> {
+    let (mut run, mut is_space) = (0, false);
+    for character in text.chars() {
+        if character.is_whitespace() != is_space {
+            (run, is_space) = (0, !is_space);
+        }
+        run += 1;
+        if run > RUN_CHARS_MAX {
+            let kind = if is_space { "of white space" } else { "without white space" };
+            let words =
+                format!("the text has more than {RUN_CHARS_MAX} characters {kind} in a row");
+            return Err(Refusal::new(RefusalCode::InvalidRequest, words));
+        }
+    }
+    Ok(())
 }
 
 fn unusable(error: &ConstraintError) -> Refusal {

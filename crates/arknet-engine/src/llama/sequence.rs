@@ -50,6 +50,8 @@ pub(crate) struct Sequence {
     guesser: Guesser,
     /// Tokens it brings to this step.
     share: usize,
+    /// Whether it may bring any.
+    takes_part: bool,
     generated: u32,
     reasoning: u32,
     /// Tokens whose text is still held back.
@@ -86,6 +88,7 @@ impl Sequence {
             drafts: Vec::new(),
             guesser: Guesser::new(),
             share: 0,
+            takes_part: false,
             generated: 0,
             reasoning: 0,
             unsaid: 0,
@@ -106,8 +109,14 @@ impl Sequence {
     }
 
     /// Whether the reader has kept up. One that has not waits alone.
-    pub(crate) fn has_room(&self) -> bool {
-        self.job.outbox.has_room()
+    /// Settles whether it takes part in the next step: where its reader has kept up.
+    pub(crate) fn decide(&mut self) {
+        self.takes_part = self.job.outbox.has_room();
+    }
+
+    /// What was settled last.
+    pub(crate) fn takes_part(&self) -> bool {
+        self.takes_part
     }
 
     /// Tokens of input that are still to be read.

@@ -1,4 +1,6 @@
-use arknet_engine::{LlamaOptions, LlamaProvider};
+use std::path::Path;
+
+use arknet_engine::{LlamaOptions, LlamaProvider, embedded_model};
 use arknet_provider::Provider;
 use arknet_types::{
     Chat, FinishReason, Image, ImageFormat, Input, Message, ModelName, Part, Profile, RefusalCode,
@@ -116,5 +118,50 @@ async fn a_request_that_is_cancelled_while_its_input_is_read_stops() {
         drop(provider.generate(long.clone()).unwrap());
         let answer = ask(&provider, chat(QUESTION)).await.unwrap();
         assert!(!answer.text.is_empty());
+    }
+}
+
+/// The shipped model under the name of a vocabulary that is split by a regular expression.
+fn split_by_expression(directory: &Path) -> LlamaProvider {
+    let (mut bytes, before) = (embedded_model().bytes.to_vec(), b"tokenizer.ggml.pre");
+    let key = bytes.windows(before.len()).position(|window| window == before).unwrap();
+    // The key, its type and the length of its value come first.
+    let value = key + before.len() + 4 + 8;
+    assert_eq!(&bytes[value..value + 5], b"qwen2");
+    bytes[value..value + 5].copy_from_slice(b"bloom");
+    let path = directory.join("bloom.gguf");
+    std::fs::write(&path, bytes).unwrap();
+    LlamaProvider::open(LlamaOptions { path, ..options() }).unwrap()
+}
+
+#[tokio::test]
+async fn a_long_row_of_like_characters_is_read_or_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let provider = split_by_expression(directory.path());
+    let tokenize =
+        |text: String| ask(&provider, greedy(Input::Tokenize { text, add_special: true }));
+    for character in ["a", " ", "-", "\u{2603}"] {
+        tokenize(character.repeat(200_000)).await.unwrap();
+        let refusal = tokenize(character.repeat(200_001)).await.unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::InvalidRequest, "{character}");
+        assert!(refusal.detail.contains("200000"), "{refusal}");
+    }
+    let refusal = tokenize("a b ".repeat(600_000)).await.unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::TooLarge);
+    ask(&provider, chat(QUESTION)).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_too_long_for_a_vector_is_refused_before_it_is_read() {
+    let provider = open();
+    let long = "a ".repeat(3_000_000);
+    for input in [
+        Input::Embed(vec!["short".into(), long.clone()]),
+        Input::Rerank { query: "short".into(), documents: vec![long.clone()] },
+        Input::Rerank { query: long, documents: vec!["short".into()] },
+    ] {
+        let refusal = ask(&provider, greedy(input)).await.unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::ContextOverflow);
+        assert!(refusal.detail.contains("more than"), "{refusal}");
     }
 }

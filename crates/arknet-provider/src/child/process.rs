@@ -134,6 +134,7 @@ impl Child {
             frames,
             stop: stop.clone(),
             silence_max: options.silence_max,
+            progress: None,
         };
         let (ended, exit) = oneshot::channel();
         tokio::spawn(async move {
@@ -438,6 +439,8 @@ struct Supervisor {
     frames: FrameBuffer,
     stop: CancellationToken,
     silence_max: Duration,
+    /// How far the child has said that it was.
+    progress: Option<u64>,
 }
 
 /// Why a child is left.
@@ -484,7 +487,8 @@ impl Supervisor {
                 read = self.output.read_buf(self.frames.space()) => match read {
                     Ok(0) | Err(_) => return Leave::ItEnded,
                     Ok(_) => match self.dispatch() {
-                        Ok(()) => silent = None,
+                        Ok(true) => silent = None,
+                        Ok(false) => {}
                         Err(leave) => return leave,
                     },
                 },
@@ -495,24 +499,30 @@ impl Supervisor {
                         return Leave::Silent;
                     }
                     silent = due;
+                    // Long inputs are read without a word; the answer says whether they are.
+                    self.shared.send_small(&ToChild::Stats);
                 }
             }
         }
     }
 
-    fn dispatch(&mut self) -> Result<(), Leave> {
+    /// Passes on what came. Whether that shows that the child gets on.
+    fn dispatch(&mut self) -> Result<bool, Leave> {
+        let mut gets_on = false;
         let mut side = self.shared.lock();
         while let Some(frame) = self.frames.take().map_err(Leave::Malformed)? {
             match frame {
                 FromChild::Reply { id, reply } => {
                     side.calls.reply(id, reply).map_err(|_| Leave::Overrun)?;
+                    gets_on = true;
                 }
-                FromChild::Stats(stats) => {
+                FromChild::Stats { progress, stats } => {
+                    gets_on |= self.progress.replace(progress) != Some(progress);
                     self.shared.stats.send_replace(stats);
                 }
                 FromChild::Opened(_) | FromChild::OpenFailed(_) => return Err(Leave::OutOfPlace),
             }
         }
-        Ok(())
+        Ok(gets_on)
     }
 }

@@ -12,7 +12,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use crate::ModelInfo;
 
 /// Changes with every change of a frame.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// From the node to a child.
 #[derive(BorshDeserialize, BorshSerialize, Clone, Debug, PartialEq)]
@@ -66,7 +66,12 @@ pub enum FromChild {
         reply: Reply,
     } = 2,
     /// The child's numbers.
-    Stats(Vec<u8>) = 3,
+    Stats {
+        /// What [`crate::Provider::progress`] says.
+        progress: u64,
+        /// What [`crate::Provider::stats`] says.
+        stats: Vec<u8>,
+    } = 3,
 }
 
 /// Why a value cannot be sent.
@@ -226,7 +231,7 @@ mod tests {
     fn frames_have_these_bytes() {
         let run = InferRequest::new("m".parse().unwrap(), Input::Text("hi".into()));
         for (frame, bytes) in [
-            (ToChild::Open { version: VERSION, setup: vec![9] }, "080000000002000100000009"),
+            (ToChild::Open { version: VERSION, setup: vec![9] }, "080000000003000100000009"),
             (
                 ToChild::Run { id: 1, request: Box::new(run) },
                 "3e000000 01 0100000000000000 010000006d 01 020000006869 00 00000000 \
@@ -250,7 +255,10 @@ mod tests {
                 FromChild::Reply { id: 2, reply: done },
                 "1b000000 02 0200000000000000 02 00 00000000 00000000 00000000 00000000",
             ),
-            (FromChild::Stats(vec![1, 2]), "07000000030200000001 02"),
+            (
+                FromChild::Stats { progress: 5, stats: vec![1, 2] },
+                "0f000000 03 0500000000000000 02000000 0102",
+            ),
         ] {
             assert_eq!(hex(&frame), bytes.replace(' ', ""), "{frame:?}");
         }
@@ -259,7 +267,7 @@ mod tests {
     #[test]
     fn frames_come_out_of_any_division_of_the_bytes() {
         let frames = [
-            FromChild::Stats(vec![7; 300]),
+            FromChild::Stats { progress: 9, stats: vec![7; 300] },
             FromChild::Reply { id: 1, reply: Reply::Alive },
             FromChild::OpenFailed("x".into()),
         ];

@@ -123,8 +123,18 @@ where
             return Ok(());
         }
     };
-    while let Some(frame) = read_frame(&mut input, &mut frames).await? {
-        shared.handle(frame, &*provider)?;
+    let mut models = provider.models();
+    loop {
+        tokio::select! {
+            frame = read_frame(&mut input, &mut frames) => match frame? {
+                Some(frame) => shared.handle(frame, &*provider)?,
+                None => break,
+            },
+            // A part of it met a bug and ended: only a process that begins anew helps.
+            _ = models.wait_for(|models| models.is_empty()) => {
+                return Err(io::Error::other("the model stopped working"));
+            }
+        }
     }
     writer.abort();
     Ok(())
@@ -237,7 +247,7 @@ impl Shared {
                 if stats.len() > STATS_BYTES_MAX {
                     stats.clear();
                 }
-                self.send(&FromChild::Stats(stats))?;
+                self.send(&FromChild::Stats { progress: provider.progress(), stats })?;
             }
         }
         Ok(())
@@ -441,7 +451,7 @@ mod tests {
         let shared = Arc::new(Shared { calls, output: direct, has_output: Notify::new() });
         let writer = tokio::spawn(write(Arc::clone(&shared), output));
         // Far more than a pipe holds, and nobody reads yet.
-        let stats = |n: u8| FromChild::Stats(vec![n; STATS_BYTES_MAX]);
+        let stats = |n: u8| FromChild::Stats { progress: 0, stats: vec![n; STATS_BYTES_MAX] };
         let count = u8::try_from((1 << 20) / STATS_BYTES_MAX).unwrap_or(u8::MAX);
         for n in 0..count {
             shared.send(&stats(n)).unwrap();

@@ -315,7 +315,11 @@ impl Inner {
         while !self.stop.is_cancelled() {
             let at = {
                 let mut state = self.lock();
-                state.tick_at = state.policy.next_tick(self.now());
+                // What has come due meanwhile is no time that lies ahead.
+                let is_due = state.tick_at.is_some_and(|at| at <= self.now());
+                if !is_due {
+                    state.tick_at = state.policy.next_tick(self.now());
+                }
                 state.tick_at
             };
             let tick = async {
@@ -327,7 +331,10 @@ impl Inner {
             tokio::select! {
                 () = tick => {
                     let ticked: Result<(), FleetError> =
-                        self.change(|state, now| Ok(state.policy.tick(now)));
+                        self.change(|state, now| {
+                            state.tick_at = None;
+                            Ok(state.policy.tick(now))
+                        });
                     ticked.expect("time passes always");
                 }
                 () = self.must_rearm.notified() => {}

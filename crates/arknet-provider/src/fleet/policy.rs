@@ -162,6 +162,14 @@ impl Model {
         self.is_pinned || self.waiting.iter().any(|waiting| waiting.wish != Wish::Guest)
     }
 
+    /// Somebody waits no longer. What the owner waited for in vain is not the owner's when a guest
+    /// has it loaded.
+    fn give_up(&mut self, was_awaited_by_owner: bool) {
+        if was_awaited_by_owner && self.place == Place::Out && !self.is_awaited_by_owner() {
+            self.is_owners = false;
+        }
+    }
+
     /// Whether it is wanted for others alone.
     fn is_for_guests(&self) -> bool {
         !self.waiting.is_empty() && !self.is_awaited_by_owner()
@@ -390,7 +398,9 @@ impl Policy {
         };
         let model = self.models.get_mut(&name).expect("asks go before their model");
         if model.running.remove(&id).is_none() {
+            let is_awaited = model.is_awaited_by_owner();
             model.waiting.retain(|waiting| waiting.id != id);
+            model.give_up(is_awaited);
         }
         model.used_at = now;
         self.settle(now)
@@ -685,10 +695,12 @@ impl Policy {
     fn refuse_waiting(&mut self, name: &ModelName, why: &Refusal, actions: &mut Vec<Action>) {
         let model = self.models.get_mut(name).expect("one of ours");
         model.wanted_since = None;
+        let is_awaited = model.is_awaited_by_owner();
         for Waiting { id, .. } in model.waiting.drain(..) {
             self.asks.remove(&id);
             actions.push(Action::Refuse(id, why.clone()));
         }
+        model.give_up(is_awaited);
     }
 }
 

@@ -157,6 +157,42 @@ async fn a_child_that_hangs_is_ended() {
 }
 
 #[tokio::test]
+async fn numbers_are_no_sign_that_a_child_gets_on() {
+    let options = ChildOptions { silence_max: Duration::from_millis(100), ..options() };
+    let (child, exit) = soon(Child::open(&options, b"m 4".to_vec())).await.unwrap();
+    let _waiting = child.generate(ask("m", "hang")).unwrap();
+    let asking = async {
+        loop {
+            child.stats().await;
+        }
+    };
+    let ended = tokio::select! {
+        ended = soon(exit.wait()) => ended,
+        () = asking => unreachable!(),
+    };
+    assert_eq!(ended.how, "it was ended because it hung");
+}
+
+#[tokio::test]
+async fn a_child_that_works_without_a_word_is_left_to_it() {
+    let options = ChildOptions { silence_max: Duration::from_millis(300), ..options() };
+    let (child, exit) = soon(Child::open(&options, b"m 4 toil".to_vec())).await.unwrap();
+    let _waiting = child.generate(ask("m", "hang")).unwrap();
+    let patience = tokio::time::timeout(8 * options.silence_max, exit.wait()).await;
+    assert!(patience.is_err(), "{patience:?}");
+}
+
+#[tokio::test]
+async fn a_child_whose_model_has_stopped_is_gone() {
+    let (child, exit) = open("m 4").await;
+    let mut generation = child.generate(ask("m", "break")).unwrap();
+    let ended = soon(exit.wait()).await;
+    assert!(ended.how.contains("status"), "{}", ended.how);
+    drop(ended);
+    assert!(rest(&mut generation).await.1.is_err());
+}
+
+#[tokio::test]
 async fn a_large_request_goes_through_while_others_are_answered() {
     let (child, _exit) = open("m 4").await;
     let script = format!("say 2 {}", "x".repeat(10 * 1024 * 1024));

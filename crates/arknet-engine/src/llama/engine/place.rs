@@ -27,17 +27,17 @@ impl Engine {
         let is_there = match choice.from {
             Origin::Nowhere => false,
             Origin::Here => {
-                self.put_aside(slot, choice.tokens);
+                self.put_aside(slot, choice.tokens, 0);
                 true
             }
             Origin::Slot(from) => {
-                self.put_aside(slot, 0);
+                self.put_aside(slot, 0, 0);
                 self.copy(from, slot)
             }
             Origin::Aside(number) => self.bring_back(number, slot),
         };
         if !is_there {
-            self.put_aside(slot, 0);
+            self.put_aside(slot, 0, 0);
             self.forget(slot);
             return (slot, 0);
         }
@@ -68,7 +68,8 @@ impl Engine {
     }
 
     /// Keeps what a slot remembers if it is about to lose more than these tokens of it.
-    fn put_aside(&mut self, slot: usize, kept: usize) {
+    /// `in_hand` is what else takes of the memory for that just now, in bytes.
+    fn put_aside(&mut self, slot: usize, kept: usize, in_hand: u64) {
         let held = &self.slots[slot].held;
         // A state that cannot be cut is changed by whatever goes on from it.
         let lost = if self.can_be_cut { held.len() - kept } else { held.len() };
@@ -77,7 +78,7 @@ impl Engine {
         }
         let bytes = self.context.saved_bytes(number(slot));
         if !self.aside.wants(&self.slots[slot].held, bytes)
-            || !self.aside.make_room(self.with_tokens(slot, bytes))
+            || !self.aside.make_room(self.with_tokens(slot, bytes) + in_hand)
         {
             return;
         }
@@ -114,13 +115,13 @@ impl Engine {
         let Some((tokens, state)) = self.aside.remove(number_aside) else {
             return false;
         };
-        self.put_aside(slot, 0);
+        let size = (state.len() + size_of_val(tokens.as_slice())) as u64;
+        self.put_aside(slot, 0, size);
         self.slots[slot].held.clear();
         let is_whole = self.context.restore(number(slot), &state);
         if is_whole {
             self.slots[slot].held.clone_from(&tokens);
         }
-        let size = (state.len() + size_of_val(tokens.as_slice())) as u64;
         if self.aside.make_room(size) {
             self.aside.put(tokens, state, self.clock, self.can_be_cut);
         }
@@ -141,7 +142,7 @@ impl Engine {
             return;
         }
         self.gap_steps = 0;
-        self.put_aside(to, 0);
+        self.put_aside(to, 0, 0);
         if self.copy(from, to) {
             self.slots[to].occupant = self.slots[from].occupant.take();
             self.slots[to].used = self.slots[from].used;

@@ -61,8 +61,10 @@ impl Engine {
                 continue;
             };
             sequence.leave_step();
+            // Asked once: whoever reads may make room while the step is put together.
+            sequence.decide();
             match sequence.next() {
-                _ if !sequence.has_room() => {}
+                _ if !sequence.takes_part() => {}
                 Next::Token => outputs += 1,
                 Next::Text(left) => inputs_left.push(left),
                 Next::Picture => {}
@@ -74,7 +76,7 @@ impl Engine {
         // In the order of their numbers, as the native code wants it.
         for (at, slot) in self.slots.iter_mut().enumerate() {
             let held = slot.held.len();
-            let Some(sequence) = slot.answer().filter(|s| s.has_room()) else {
+            let Some(sequence) = slot.answer().filter(|s| s.takes_part()) else {
                 continue;
             };
             let first = sequence.position(held);
@@ -118,7 +120,7 @@ impl Engine {
             let Some(Occupant::Answer(sequence)) = &mut slot.occupant else {
                 continue;
             };
-            if sequence.has_room() && sequence.next() == Next::Token {
+            if sequence.takes_part() && sequence.next() == Next::Token {
                 let worth = |rate| worthwhile(rate, outputs, step_tokens, most);
                 guessed += sequence.guess(&slot.held, worth);
             }
@@ -127,7 +129,8 @@ impl Engine {
     }
 
     /// Computes a step. Stops early when the engine is to end, or when most of the step is for
-    /// requests that were cancelled since it began.
+    /// requests that were cancelled since it began: all of it, where the others could not go back to
+    /// where they were before.
     fn compute(&mut self, work: Work<'_>) -> Result<(), DecodeError> {
         let begin = Instant::now();
         let slots = &self.slots;
@@ -136,6 +139,7 @@ impl Engine {
             Work::Picture(_, tokens) => *tokens,
         };
         let is_closing = &self.shared.is_closing;
+        let cost = if self.can_be_cut { 2 } else { 1 };
         let stop = || {
             let cancelled = || {
                 let shares = slots.iter().map(|slot| match &slot.occupant {
@@ -146,7 +150,7 @@ impl Engine {
                 shares.sum::<usize>()
             };
             is_closing.load(Ordering::Relaxed)
-                || (total >= STOP_TOKENS_MIN && cancelled() * 2 >= total)
+                || (total >= STOP_TOKENS_MIN && cancelled() * cost >= total)
         };
         // Tokens of inputs cost less: nothing is drawn from most of them.
         let is_answers = matches!(work, Work::Batch(answers) if answers == total);
@@ -373,7 +377,9 @@ impl Engine {
         if shares.iter().all(|share| *share == 0) {
             return false;
         }
-        self.turn = (self.turn + 1) % count;
+        let mut order = (0..count).map(|n| (self.turn + n) % count);
+        let first = order.find(|slot| shares[*slot] > 0).unwrap_or(self.turn);
+        self.turn = (first + 1) % count;
         for (slot, share) in shares.iter().enumerate().filter(|(_, share)| **share > 0) {
             let row = self.context.batch_tokens();
             let Some(Occupant::Vectors(vectors)) = &mut self.slots[slot].occupant else {

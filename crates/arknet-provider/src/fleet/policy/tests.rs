@@ -343,6 +343,27 @@ fn what_the_owner_uses_is_still_the_owners_when_it_comes_back_from_a_crash() {
 }
 
 #[test]
+fn what_the_owner_waited_for_in_vain_is_a_guests_when_a_guest_has_it_loaded() {
+    let mut policy = policy(10);
+    for of in ["a", "b"] {
+        policy.add(SECOND, name(of), model(6)).unwrap();
+    }
+    assert_eq!(policy.ask(SECOND, &name("b"), 1, None, Wish::Request), [load("b")]);
+    policy.loaded(SECOND, &name("b"), 2);
+    // The owner leaves before there is room.
+    assert_eq!(policy.ask(SECOND, &name("a"), 2, None, Wish::Request), []);
+    policy.ended(2 * SECOND, 2);
+    policy.ended(2 * SECOND, 1);
+    assert_eq!(policy.dismiss(2 * SECOND, &name("b")).unwrap(), [unload("b")]);
+    policy.unloaded(3 * SECOND, &name("b"));
+    assert_eq!(policy.ask(3 * SECOND, &name("a"), 3, None, Wish::Guest), [load("a")]);
+    policy.loaded(3 * SECOND, &name("a"), 2);
+    policy.ended(4 * SECOND, 3);
+    let other_guest = policy.ask(100 * SECOND, &name("b"), 4, None, Wish::Guest);
+    assert_eq!(other_guest, [unload("a")], "a guest's model makes room for another's");
+}
+
+#[test]
 fn what_is_reserved_is_for_the_owner_alone() {
     let mut policy = policy(10);
     policy.options.memory_bytes_reserved = 6;
