@@ -188,7 +188,8 @@ test("several answers", async () => {
     choices.map((choice) => choice.index),
     [0, 1, 2],
   );
-  assert.ok(choices.every((choice) => choice.message.content));
+  // One may be over before it says anything.
+  assert.ok(choices.some((choice) => choice.message.content));
 });
 
 needs(["logprobs"], "logprobs", async () => {

@@ -97,7 +97,7 @@ def test_streaming_chat_without_usage(client):
 
 
 def test_streaming_chat_through_the_packages_own_accumulator(client):
-    ask = {"model": MODEL, "messages": QUESTION, "max_tokens": 4}
+    ask = {"model": MODEL, "messages": QUESTION, "max_tokens": 4, "temperature": 0}
     try:
         with client.chat.completions.stream(**ask) as stream:
             answer = stream.get_final_completion()
@@ -220,7 +220,8 @@ def test_stop_sequence(client):
 
 @pytest.mark.parametrize("limit", ["max_tokens", "max_completion_tokens"])
 def test_token_limit(client, limit):
-    answer = client.chat.completions.create(model=MODEL, messages=QUESTION, **{limit: 1})
+    ask = {"model": MODEL, "messages": QUESTION, "temperature": 0, limit: 1}
+    answer = client.chat.completions.create(**ask)
     assert answer.choices[0].finish_reason == "length"
     assert answer.usage.completion_tokens == 1
 
@@ -228,7 +229,8 @@ def test_token_limit(client, limit):
 def test_several_answers(client):
     answer = chat(client, n=3, temperature=1, max_tokens=4)
     assert [choice.index for choice in answer.choices] == [0, 1, 2]
-    assert all(choice.message.content for choice in answer.choices)
+    # One may be over before it says anything.
+    assert any(choice.message.content for choice in answer.choices)
     assert 3 <= answer.usage.completion_tokens <= 12
     chunks = list(chat(client, n=2, max_tokens=4, stream=True))
     ended = [c.index for chunk in chunks for c in chunk.choices if c.finish_reason]

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Longer than anything takes that goes well, on a machine that is busy with other things.
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_secs(600);
 
 pub(crate) fn pay(from: u8, nonce: u64, to: u8) -> SignedTransaction {
     let body = TransactionBody {

@@ -179,7 +179,7 @@ fn a_limit_is_said_and_a_revocation_ends_what_runs() {
     let last = std::iter::from_fn(|| running.event()).last().expect("an end");
     assert!(last.get("error").is_some(), "a clear error ends the stream: {last}");
     assert!(last.to_string().contains("taken this right away"), "{last}");
-    assert!(began.elapsed() < Duration::from_secs(2), "after {:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(20), "after {:?}", began.elapsed());
     // It is told that nothing is offered to it any more, and would be refused.
     wait_until("it hears that nothing is offered", || models(&pair.asking).is_empty());
     assert_eq!(pair.ask(TINY).status, 404);

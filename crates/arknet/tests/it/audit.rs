@@ -5,13 +5,15 @@ use std::{fs, path::Path, process::Command, time::Instant};
 use serde_json::{Value, json};
 
 use crate::network::{
-    Network, Node, PATIENCE, TINY, ask, flags, get, json_of, question, run, text,
+    Network, Node, PATIENCE, TINY, ask, endless, flags, get, json_of, question, run, text,
 };
 
 /// The lines of a node's log.
 fn lines(home: &Path) -> Vec<Value> {
     let log = fs::read_to_string(home.join("audit.log")).unwrap();
-    log.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    // The last line may be half there.
+    let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// Waits until the log holds what is looked for.
@@ -27,16 +29,6 @@ fn wait_for(home: &Path, event: &str, outcome: &str) -> Value {
         assert!(Instant::now() < deadline, "no {event} {outcome}: {:?}", lines(home));
         std::thread::yield_now();
     }
-}
-
-fn endless() -> Value {
-    json!({
-        "model": TINY,
-        "messages": [{ "role": "user", "content": "a secret question" }],
-        "temperature": 2,
-        "seed": 1,
-        "stream": true,
-    })
 }
 
 #[test]

@@ -290,6 +290,17 @@ pub(crate) fn ask(gateway: SocketAddr, body: Value) -> Answer {
     }
 }
 
+/// A question whose answer is as long as its pattern wants, and so wide that whoever does not read it
+/// holds it.
+pub(crate) fn endless() -> Value {
+    let mut endless = question("Tell me a story.", true);
+    endless["guided_regex"] = "[ab]{2000}".into();
+    endless["logprobs"] = true.into();
+    endless["top_logprobs"] = 20.into();
+    endless["max_tokens"] = Value::Null;
+    endless
+}
+
 /// A question of one line.
 pub(crate) fn question(text: &str, stream: bool) -> Value {
     json!({

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::network::{Network, Node, ask, flags, json_of, question};
+use crate::network::{Network, Node, ask, endless, flags, json_of, question};
 
 #[test]
 fn the_owners_question_ends_the_youngest_answer_of_a_peer_where_that_is_configured() {
@@ -14,10 +14,8 @@ fn the_owners_question_ends_the_youngest_answer_of_a_peer_where_that_is_configur
     fs::write(home.join("arknet.toml"), config).unwrap();
     let own = Node::start(&home, &flags("compute,gateway", Some(network.seed.address())));
     network.wait_for_model("own/tiny", own.peer());
-    let mut endless = question("Tell me a story.", true);
+    let mut endless = endless();
     endless["model"] = "own/tiny".into();
-    endless["temperature"] = 2.into();
-    endless.as_object_mut().unwrap().remove("max_tokens");
     let mut guest = ask(network.gateway.gateway(), endless);
     assert_eq!((guest.status, guest.peer.as_str()), (200, own.peer()));
     assert!(guest.event().is_some());

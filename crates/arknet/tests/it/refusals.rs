@@ -59,8 +59,9 @@ fn a_peer_has_what_it_was_granted_and_nothing_else() {
 
     // More than it may in a minute.
     regrant(hosts[1], "ark-ours", |granted| granted["requests_per_minute"] = json!(1));
-    let told: Vec<_> = (0..2).map(|_| ask(hosts[0], &key, MODEL)).collect();
-    is_refused(told.last().unwrap());
+    // The minute may turn between two.
+    let told: Vec<_> = (0..3).map(|_| ask(hosts[0], &key, MODEL)).collect();
+    is_refused(told.iter().rfind(|answer| answer.status != 200).unwrap());
     let refused = |code: &str| {
         log(&theirs.home).lines().any(|line| {
             line.contains("refused") && line.contains(code) && line.contains(ours.peer())
@@ -68,7 +69,9 @@ fn a_peer_has_what_it_was_granted_and_nothing_else() {
     };
     until("the log", || refused("rate_limited"), |said| *said);
     let audited = |code: &str| {
-        fs::read_to_string(theirs.home.join("audit.log")).unwrap().lines().any(|line| {
+        let log = fs::read_to_string(theirs.home.join("audit.log")).unwrap();
+        // The last line may be half there.
+        log.rsplit_once('\n').map_or("", |(whole, _)| whole).lines().any(|line| {
             let line: Value = serde_json::from_str(line).unwrap();
             let is_ours = line["peer"] == ours.peer() && line["node_id"] == "ark-ours";
             line["event"] == "refused" && line["outcome"] == code && is_ours

@@ -208,7 +208,7 @@ fn amount(told: &Value) -> u64 {
 #[test]
 fn four_validators_and_a_follower_do_all_that_the_command_line_orders() {
     let mut chain =
-        Chain::start(&["discussion_ms=1000", "voting_ms=4000", "challenge_ms_min=1000"]);
+        Chain::start(&["discussion_ms=1000", "voting_ms=20000", "challenge_ms_min=1000"]);
     let rich = Home { path: chain.rich.path.clone(), address: chain.rich.address.clone() };
     // Money, by way of the one that only follows.
     let operators: Vec<String> =
