@@ -129,15 +129,10 @@ impl LlamaProvider {
         let context_tokens = plan.context_tokens;
         let preparation =
             Preparation::new(model, name, file.purpose, file.pooling, context_tokens, eyes);
-        let handle = thread::Builder::new()
-            .name("llama-prepare".into())
-            .stack_size(PREPARE_STACK_BYTES)
-            .spawn(move || {
-                let _served = Served(models);
-                preparation.run(&ask_receiver, &job_sender, &engine_thread, &shared);
-            })
-            .map_err(LoadError::Thread)?;
-        provider.preparation = Some(handle);
+        provider.preparation = Some(spawn_preparation(move || {
+            let _served = Served(models);
+            preparation.run(&ask_receiver, &job_sender, &engine_thread, &shared);
+        })?);
         tracing::info!(
             model = %provider.info.name,
             context_tokens = plan.context_tokens,
@@ -303,6 +298,11 @@ fn projector(
     let loaded = Projector::load(path, Arc::clone(model), plan.threads, tokens_max.max(1));
     let loaded = loaded.ok_or_else(|| LoadError::Projector { path: path.clone() })?;
     Ok(Some(Arc::new(loaded)))
+}
+
+fn spawn_preparation(run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LoadError> {
+    let thread = thread::Builder::new().name("llama-prepare".into());
+    thread.stack_size(PREPARE_STACK_BYTES).spawn(run).map_err(LoadError::Thread)
 }
 
 /// Starts the thread that computes pictures, beside the engine: one takes as long as many steps.

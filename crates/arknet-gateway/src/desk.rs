@@ -26,7 +26,7 @@ use tracing::Instrument;
 use crate::{
     Answer, ApiError, Ask, Dispatch, KeyError, Keys, Limits, ListedModel, Observer, Options, Pass,
     Right,
-    body::{self, Hold},
+    body::{self, Hold, Room},
     dialect::Dialect,
     encode::Encode,
     flow::{Begun, Flow},
@@ -132,6 +132,8 @@ pub(crate) struct Call {
     pub(crate) parts: Parts,
     pass: Pass,
     trail: Arc<Trail>,
+    /// What the body takes of the memory for such, until somebody answers.
+    room: Arc<Room>,
 }
 
 /// Makes a function from a request's body to its response a route. What goes before and after is
@@ -177,10 +179,10 @@ where
             }
         };
         trail.admitted(Arc::clone(&pass));
-        // What was read goes on to the model and is held until somebody answers.
-        let (body, _room) = body::read(&parts.headers, body, &desk.limits, &desk.hold).await?;
+        let (body, room) = body::read(&parts.headers, body, &desk.limits, &desk.hold).await?;
         trail.received(body.len());
-        handle(Call { desk, id, parts, pass, trail: Arc::clone(&trail) }, body).await
+        let (trail, room) = (Arc::clone(&trail), Arc::new(room));
+        handle(Call { desk, id, parts, pass, trail, room }, body).await
     };
     let mut response = match answered.instrument(span).await {
         Ok(response) => {
@@ -219,6 +221,11 @@ impl Call {
         Err(ApiError::from_key(&KeyError::Model).about("model"))
     }
 
+    /// Refuses a key that is for some models alone.
+    pub(crate) fn allow_all(&self) -> Result<(), ApiError> {
+        self.allow(&ModelName::new("*").expect("a star is a name"))
+    }
+
     /// When the first piece of the answer came.
     pub(crate) fn first_piece(&self) -> Option<Instant> {
         self.trail.first_piece()
@@ -252,7 +259,7 @@ impl Call {
         let limits = &self.desk.limits;
         let mut flow = Flow::new(encoder, waiting, limits, Arc::clone(&self.trail));
         if let Ok(begun) = timeout(limits.keepalive(), poll_fn(|cx| flow.poll_begin(cx))).await {
-            begun.map_err(ApiError::from_refusal)?;
+            begun.or_else(|refusal| flow.refuse(refusal)).map_err(ApiError::from_refusal)?;
         }
         let mut response = Response::new(Body::new(flow));
         let headers = response.headers_mut();
@@ -267,10 +274,11 @@ impl Call {
     /// Waits for the first piece of an answer.
     fn begin(&self, ask: Ask) -> BoxFuture<'static, Result<Begun, Refusal>> {
         let dispatch = Arc::clone(&self.desk.dispatch);
-        let trail = Arc::clone(&self.trail);
+        let (trail, room) = (Arc::clone(&self.trail), Arc::clone(&self.room));
         async move {
             let model = ask.infer.model.clone();
             let Answer { peer, mut replies } = dispatch.infer(ask).await?;
+            drop(room);
             trail.answered(&model, peer);
             loop {
                 match replies.next().await {

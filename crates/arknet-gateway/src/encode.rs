@@ -22,6 +22,11 @@ pub(crate) trait Encode: Send + Unpin {
         false
     }
 
+    /// Whether clients look for this refusal of the whole request in the stream, and not in a status.
+    fn tells(&self, _refusal: &Refusal) -> bool {
+        false
+    }
+
     /// The answer broke off after it had begun. Nothing follows.
     fn fail(&mut self, refusal: &Refusal, out: &mut Vec<u8>);
 

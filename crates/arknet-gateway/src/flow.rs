@@ -92,6 +92,19 @@ impl Flow {
         if begun { Poll::Ready(Ok(())) } else { Poll::Pending }
     }
 
+    /// Tells a refusal that came before anything else where the form wants it in the stream, or gives
+    /// it back.
+    pub(crate) fn refuse(&mut self, refusal: Refusal) -> Result<(), Refusal> {
+        if !self.encoder.tells(&refusal) {
+            return Err(refusal);
+        }
+        self.opened = true;
+        self.encoder.open(&mut self.ready);
+        self.fail(&refusal);
+        self.trail.see(&Reply::Refused(refusal));
+        Ok(())
+    }
+
     fn take(&mut self, index: usize, reply: Reply) {
         self.trail.see(&reply);
         match reply {

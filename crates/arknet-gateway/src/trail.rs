@@ -29,8 +29,12 @@ struct State {
     seen: u32,
     /// Answers that have not ended.
     running: u32,
-    /// Whether its answers share their input.
-    shared: bool,
+    /// Answers to each of its inputs.
+    each: u32,
+    /// What all answers together say that they took in.
+    taken_in: Usage,
+    /// About so many tokens all inputs have.
+    about: u64,
     /// Whether tokens are looked at only, and not worked on.
     looked_at: bool,
 }
@@ -73,8 +77,16 @@ impl Trail {
             streamed: false,
             left: false,
         };
-        let state =
-            State { record, pass: None, seen: 0, running: 0, shared: true, looked_at: false };
+        let state = State {
+            record,
+            pass: None,
+            seen: 0,
+            running: 0,
+            each: 1,
+            taken_in: Usage::default(),
+            about: 0,
+            looked_at: false,
+        };
         if let Some(observer) = &observer {
             observer.began();
         }
@@ -110,14 +122,17 @@ impl Trail {
 
     /// These are asked now.
     pub(crate) fn dispatched(&self, asks: &[Ask], streamed: bool) {
-        let shared = asks.windows(2).all(|two| two[0].infer.input == two[1].infer.input);
+        let same = asks.windows(2).take_while(|two| two[0].infer.input == two[1].infer.input);
+        let each = 1 + same.count();
+        let about = asks.iter().step_by(each).map(|ask| text_bytes(ask) / BYTES_PER_TOKEN).sum();
         let looked_at = asks.iter().all(|ask| {
             let input = &ask.infer.input;
             matches!(input, Input::Count(_) | Input::Tokenize { .. } | Input::Detokenize(_))
         });
         let mut state = self.state();
         state.running += u32::try_from(asks.len()).unwrap_or(u32::MAX);
-        (state.shared, state.looked_at) = (shared, looked_at);
+        state.each = u32::try_from(each).unwrap_or(u32::MAX);
+        (state.about, state.looked_at) = (about, looked_at);
         state.record.streamed = streamed;
         state.record.until_dispatch.get_or_insert_with(|| self.started.elapsed());
     }
@@ -150,7 +165,7 @@ impl Trail {
             Reply::Done { usage, .. } => {
                 state.running = state.running.saturating_sub(1);
                 if !state.looked_at {
-                    add(&mut state.record.usage, *usage, state.shared);
+                    add(&mut state.record.usage, &mut state.taken_in, *usage, state.each);
                 }
                 return;
             }
@@ -187,6 +202,18 @@ impl Trail {
     }
 }
 
+/// Of usual text.
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// Bytes of text that an input has. Pictures become far fewer tokens.
+fn text_bytes(ask: &Ask) -> u64 {
+    let pictures = match &ask.infer.input {
+        Input::Chat(chat) => chat.images().map(|image| image.bytes.len()).sum(),
+        _ => 0,
+    };
+    ask.infer.input_bytes().saturating_sub(pictures) as u64
+}
+
 /// What a request says of its trace: two numbers and a flag. What else it may say in `tracestate` is
 /// text of the client's, which leaves no node.
 struct Headers<'a>(&'a HeaderMap);
@@ -204,11 +231,14 @@ impl Extractor for Headers<'_> {
     }
 }
 
-/// Answers that share their input took it once.
-fn add(sum: &mut Usage, one: Usage, shared: bool) {
-    let both = |sum: u32, one: u32| if shared { sum.max(one) } else { sum.saturating_add(one) };
-    sum.prompt_tokens = both(sum.prompt_tokens, one.prompt_tokens);
-    sum.cached_tokens = both(sum.cached_tokens, one.cached_tokens);
+/// Adds one answer. `each` answers that share their input took it once.
+fn add(sum: &mut Usage, all: &mut Usage, one: Usage, each: u32) {
+    let once = |sum: &mut u32, all: &mut u32, one: u32| {
+        *all = all.saturating_add(one);
+        *sum = (*sum).max(one).max(*all / each);
+    };
+    once(&mut sum.prompt_tokens, &mut all.prompt_tokens, one.prompt_tokens);
+    once(&mut sum.cached_tokens, &mut all.cached_tokens, one.cached_tokens);
     sum.completion_tokens = sum.completion_tokens.saturating_add(one.completion_tokens);
     sum.reasoning_tokens = sum.reasoning_tokens.saturating_add(one.reasoning_tokens);
 }
@@ -222,8 +252,12 @@ impl Drop for Trail {
         record.usage.completion_tokens = record.usage.completion_tokens.max(state.seen);
         let undecided = record.status == CLIENT_LEFT;
         record.left = undecided || (state.running > 0 && record.error.is_none());
-        let tokens =
-            u64::from(record.usage.prompt_tokens) + u64::from(record.usage.completion_tokens);
+        let mut taken_in = u64::from(record.usage.prompt_tokens);
+        // What was read for whoever left before the end was never told.
+        if state.running > 0 && record.model.is_some() && !state.looked_at {
+            taken_in = taken_in.max(state.about);
+        }
+        let tokens = taken_in + u64::from(record.usage.completion_tokens);
         if let Some(pass) = &state.pass
             && tokens > 0
         {

@@ -531,9 +531,9 @@ pub fn metrics_page() -> String {
 const PAGE_HEAD: &str = "\
 # Metrics
 
-A node writes these at `http://127.0.0.1:4000/metrics` (under the same rule about keys as the rest of
-the gateway) and at `http://127.0.0.1:8910/metrics`, in the OpenMetrics text format that Prometheus
-reads. Nothing in them is what a user wrote. Models and peers beyond the first 256 are counted together
+A node writes these at `http://127.0.0.1:4000/metrics` (where the gateway asks for keys, to those that
+are for all models) and at `http://127.0.0.1:8910/metrics`, in the OpenMetrics text format that
+Prometheus reads. Nothing in them is what a user wrote. Models and peers beyond the first 256 are counted together
 as `other`. Counters carry the suffix `_total`, histograms `_bucket`, `_sum` and `_count`.
 
 This page is written from the export itself: `UPDATE=1 cargo test -p arknet-node metrics`.

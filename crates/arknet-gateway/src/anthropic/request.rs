@@ -271,6 +271,10 @@ impl Turns {
                             push_line(&mut parts, text);
                         }
                         "image" => parts.push(Part::Image(image(block.source, &place)?)),
+                        // It comes again with every turn, and the conversation is to go on.
+                        "document" if is_unreadable(&block) => {
+                            push_line(&mut parts, "[a document that cannot be read here]".into());
+                        }
                         "document" | "search_result" => {
                             push_line(&mut parts, document(block, &place)?);
                         }
@@ -352,6 +356,14 @@ fn image(source: Option<Source>, place: &str) -> Result<Image, ApiError> {
     }
     let data = origin.data.ok_or_else(|| missing(&param(), "data"))?;
     picture::from_base64(data.trim_end(), &param())
+}
+
+/// Whether a document is a file, or lies where this node does not look.
+fn is_unreadable(block: &Block) -> bool {
+    let Some(Source::From(origin)) = &block.source else {
+        return false;
+    };
+    matches!(origin.r#type.as_str(), "base64" | "url" | "file")
 }
 
 /// The words of a document or search result.

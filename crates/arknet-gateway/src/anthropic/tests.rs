@@ -120,7 +120,9 @@ fn blocks_become_messages() {
         {"role": "user", "content": [
             {"type": "tool_result", "tool_use_id": "t1", "content": "fine"},
             {"type": "tool_result", "tool_use_id": "t2", "is_error": true, "content": [
-                {"type": "text", "text": "no"}, {"type": "text", "text": "way"}
+                {"type": "text", "text": "no"},
+                {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "JVBERg=="}},
+                {"type": "text", "text": "way"}
             ]},
             {"type": "text", "text": "go on"}
         ]},
@@ -144,7 +146,7 @@ fn blocks_become_messages() {
     let call = ToolCall { id: "t2".into(), name: "g".into(), arguments: "{}".into() };
     assert_eq!(spoken.tool_calls[1], call);
     assert_eq!(chat.messages[2].tool_call_id.as_deref(), Some("t1"));
-    assert_eq!(chat.messages[3].text(), "Error: no\nway");
+    assert_eq!(chat.messages[3].text(), "Error: no\n[a document that cannot be read here]\nway");
     let reminder = "<system-reminder>\nnew rules\n</system-reminder>";
     assert_eq!(chat.messages[4].text(), format!("go on\n{reminder}\nT\nD\nS\nwhere\nW"));
     assert_eq!(chat.messages[5].text(), "begun ");

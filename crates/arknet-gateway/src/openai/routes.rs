@@ -133,7 +133,7 @@ fn recall(call: &Call, id: &str) -> Option<Item> {
     let place = usize::from_str_radix(place, 16).ok()?;
     let answer = format!("resp_{number}");
     let kept = call.desk.shelf.find(Instant::now(), call.owner(), &answer)?;
-    Item::of_turn(kept.messages.last()?, kind, place)
+    kept.items.get(place).filter(|item| item.kind() == kind).cloned()
 }
 
 /// What was said before.
@@ -167,7 +167,12 @@ fn keep(call: &Call, owner: u64, frame: &Frame, asked: &ResponseAsked) -> Keep {
     asked.forget_instructions(&mut messages);
     Box::new(move |items, json| {
         messages.push(Item::message(items));
-        let kept = Kept { messages: messages.into(), json: json.into() };
+        // How likely its tokens were is in the text that is kept, and of no use to a model.
+        let bare = items.iter().map(|item| match item {
+            Item::Said(text, _) => Item::Said(text.clone(), vec![]),
+            other => other.clone(),
+        });
+        let kept = Kept { messages: messages.into(), items: bare.collect(), json: json.into() };
         shelf.put(Instant::now(), owner, id, kept);
     })
 }

@@ -48,6 +48,28 @@ async fn every_refusal_before_the_first_token_is_a_status() {
 }
 
 #[tokio::test]
+async fn a_stream_of_a_response_says_itself_that_the_context_is_full() {
+    let door = Door::open().await;
+    let mut client = door.client().await;
+    for kind in ["refuse", "first"] {
+        let model = format!("{kind}/{}", RefusalCode::ContextOverflow.as_str());
+        let body = format!(r#"{{"model":"{model}","input":"a","stream":true}}"#);
+        let response = client.post("/v1/responses", &body).await;
+        assert_eq!(response.status, 200);
+        let (text, created) = (response.text(), "event: response.created");
+        assert!(text.starts_with(created), "{text}");
+        let failed = text.split("event: response.failed").nth(1).unwrap();
+        assert!(failed.contains(r#""code":"context_length_exceeded""#), "{text}");
+        // Whole answers have a status to say it with.
+        let whole = client.post("/v1/responses", &body.replace("true", "false")).await;
+        assert_eq!(whole.status, 400);
+        // What another try may mend stays a status, which the official clients look at.
+        let busy = body.replace(&model, &format!("{kind}/busy"));
+        assert_eq!(client.post("/v1/responses", &busy).await.status, 429);
+    }
+}
+
+#[tokio::test]
 async fn busy_says_when_to_come_again() {
     let door = Door::open().await;
     let mut client = door.client().await;

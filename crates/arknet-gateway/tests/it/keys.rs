@@ -139,6 +139,9 @@ async fn a_key_is_for_its_models() {
     let json = send(&door, header, list).await.json();
     assert_eq!(json["data"].as_array().unwrap().len(), 1);
     assert_eq!(json["data"][0]["id"], MODELS[1]);
+    // The numbers tell of all.
+    let metrics = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    assert_eq!(send(&door, header, metrics).await.status, 403);
 }
 
 #[tokio::test]
@@ -170,10 +173,40 @@ async fn what_was_generated_is_counted_also_when_the_client_leaves() {
     client.head().await;
     client.chunk().await.unwrap();
     drop(client);
-    while spent() < 26 {
+    // One for the piece, and about one for the seven bytes of the question.
+    while spent() < 27 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(spent(), 26);
+    assert_eq!(spent(), 27);
+    // What is read for whoever leaves is not free, though nobody told how much it was.
+    let (replies, receiver) = mpsc::channel::<Reply>(16);
+    *door.script.driven.lock().unwrap() = Some(receiver);
+    let mut client = door.client().await;
+    let long = chat("driven", r#""stream":true,"#).replace("one two", &"a".repeat(4000));
+    assert!(long.len() > 4000, "{long}");
+    client.send(with(header, &post("/v1/chat/completions", &long))).await;
+    replies.send(text("a")).await.unwrap();
+    client.head().await;
+    client.chunk().await.unwrap();
+    drop(client);
+    while spent() < 27 + 1001 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(spent(), 27 + 1001);
+}
+
+#[tokio::test]
+async fn several_prompts_with_several_answers_are_read_once_each() {
+    let (door, ring) = locked().await;
+    let body = r#"{"model":"arknet/tiny","prompt":["a","b"],"n":4}"#;
+    let request = post("/v1/completions", body);
+    let answer = send(&door, "Authorization: Bearer sk-ark-good", &request).await.json();
+    assert_eq!(answer["usage"]["prompt_tokens"], 6);
+    let whole = answer["usage"]["total_tokens"].as_u64().unwrap();
+    while ring.spent.load(Ordering::Relaxed) < whole {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(ring.spent.load(Ordering::Relaxed), whole);
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 use std::sync::atomic::Ordering;
 
 use arknet_gateway::Limits;
-use arknet_types::{FinishReason, Input, Reply, Role, Usage};
+use arknet_types::{FinishReason, Input, Reply, Role, ToolCallPiece, Usage};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -163,6 +163,45 @@ async fn a_conversation_goes_on_from_an_answer() {
         json!({"id": id, "object": "response", "deleted": true})
     );
     assert_eq!(client.post("/v1/responses", &next(id, "")).await.status, 400);
+}
+
+#[tokio::test]
+async fn each_item_of_an_answer_comes_back_by_its_id() {
+    let door = Door::open().await;
+    let (replies, receiver) = mpsc::channel(8);
+    *door.script.driven.lock().unwrap() = Some(receiver);
+    let call = ToolCallPiece {
+        index: 0,
+        id: Some("call_1".into()),
+        name: Some("f".into()),
+        arguments: "{}".into(),
+        tokens: 1,
+    };
+    let done = Reply::Done { finish: FinishReason::ToolCalls, usage: Usage::default() };
+    for reply in [text("before"), Reply::ToolCall(call), text("after"), done] {
+        replies.send(reply).await.unwrap();
+    }
+    let mut client = door.client().await;
+    let body = r#"{"model":"driven","input":"a","stream":true}"#;
+    let streamed = client.post("/v1/responses", body).await;
+    let completed = streamed.text().rsplit("data: ").next().unwrap();
+    let completed: Value = serde_json::from_str(completed).unwrap();
+    let output = completed["response"]["output"].as_array().unwrap();
+    assert_eq!(output.len(), 3);
+    let by_id: Vec<_> = output
+        .iter()
+        .map(|item| json!({ "type": "item_reference", "id": item["id"] }))
+        .chain([json!({ "type": "function_call_output", "call_id": "call_1", "output": "x" })])
+        .collect();
+    let next = json!({ "model": "arknet/tiny", "input": by_id });
+    assert_eq!(client.post("/v1/responses", &next.to_string()).await.status, 200);
+    let asked = door.script.last.lock().unwrap().take().unwrap();
+    let Input::Chat(conversation) = asked.input else { panic!("a chat stays a chat") };
+    let texts: Vec<String> =
+        conversation.messages.iter().map(arknet_types::Message::text).collect();
+    assert!(texts.concat().contains("before") && texts.concat().contains("after"), "{texts:?}");
+    let calls = conversation.messages.iter().flat_map(|message| &message.tool_calls);
+    assert_eq!(calls.map(|call| call.id.as_str()).collect::<Vec<_>>(), ["call_1"]);
 }
 
 #[tokio::test]

@@ -328,6 +328,12 @@ impl Encode for Events {
         self.held > self.held_max
     }
 
+    /// Codex makes room in its conversation where this event says that there is none, and nowhere
+    /// else.
+    fn tells(&self, refusal: &Refusal) -> bool {
+        refusal.code == RefusalCode::ContextOverflow
+    }
+
     fn fail(&mut self, refusal: &Refusal, out: &mut Vec<u8>) {
         self.whole(out, "response.failed", Status::Failed(refusal));
     }

@@ -211,7 +211,7 @@ impl Item {
         let mut message = Message { parts: vec![], ..Message::new(Role::Assistant, "") };
         for item in items {
             match item {
-                Self::Thought(text) => message.reasoning = Some(text.clone()),
+                Self::Thought(text) => message.reasoning.get_or_insert_default().push_str(text),
                 Self::Said(text, _) => message.parts.push(Part::Text(text.clone())),
                 Self::Called(call) => message.tool_calls.push(call.clone()),
             }
@@ -263,36 +263,24 @@ impl Item {
         }
     }
 
-    fn bytes(&self) -> usize {
+    /// What its id begins with.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Thought(_) => "rs",
+            Self::Said(..) => "msg",
+            Self::Called(_) => "fc",
+        }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
         match self {
             Self::Thought(text) | Self::Said(text, _) => text.len(),
             Self::Called(call) => call.id.len() + call.name.len() + call.arguments.len(),
         }
     }
 
-    /// One of the items that this turn of the assistant was.
-    pub(crate) fn of_turn(turn: &Message, kind: &str, index: usize) -> Option<Self> {
-        match kind {
-            "rs" => turn.reasoning.clone().map(Self::Thought),
-            "msg" => turn.parts.iter().find_map(|part| match part {
-                Part::Text(text) => Some(Self::Said(text.clone(), vec![])),
-                Part::Image(_) => None,
-            }),
-            "fc" => {
-                let before = usize::from(turn.reasoning.is_some()) + turn.parts.len();
-                turn.tool_calls.get(index.checked_sub(before)?).cloned().map(Self::Called)
-            }
-            _ => None,
-        }
-    }
-
     pub(super) fn id(&self, number: &str, index: usize) -> String {
-        let kind = match self {
-            Self::Thought(_) => "rs",
-            Self::Said(..) => "msg",
-            Self::Called(_) => "fc",
-        };
-        format!("{kind}_{number}{index:02x}")
+        format!("{}_{number}{index:02x}", self.kind())
     }
 }
 

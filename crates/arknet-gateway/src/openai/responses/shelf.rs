@@ -7,6 +7,7 @@ use std::{
 use arknet_types::Message;
 use bytes::Bytes;
 
+use super::items::Item;
 use crate::Limits;
 
 /// Answers that others can go on from, in memory alone. The oldest make room for new ones; each can
@@ -38,6 +39,8 @@ struct Entry {
 pub(crate) struct Kept {
     /// The conversation up to and with this answer, without what set the scene.
     pub(crate) messages: Arc<[Message]>,
+    /// The items of this answer, each in its place.
+    pub(crate) items: Arc<[Item]>,
     /// The answer as it was given.
     pub(crate) json: Bytes,
 }
@@ -117,7 +120,8 @@ fn size(kept: &Kept) -> usize {
             + message.tool_call_id.as_ref().map_or(0, String::len);
         size_of_val(message) + parts.sum::<usize>() + calls.sum::<usize>() + rest
     };
-    kept.json.len() + kept.messages.iter().map(message).sum::<usize>()
+    let items = kept.items.iter().map(|item| size_of_val(item) + item.bytes());
+    kept.json.len() + items.sum::<usize>() + kept.messages.iter().map(message).sum::<usize>()
 }
 
 #[cfg(test)]
@@ -137,7 +141,7 @@ mod tests {
 
     fn kept(text: &str) -> Kept {
         let messages = Arc::from([Message::new(Role::User, text)]);
-        Kept { messages, json: Bytes::from_static(b"{}") }
+        Kept { messages, items: Arc::from([]), json: Bytes::from_static(b"{}") }
     }
 
     #[test]
