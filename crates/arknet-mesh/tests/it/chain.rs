@@ -144,9 +144,11 @@ async fn who_does_not_follow_the_chain_is_left_in_peace_and_too_much_ends_a_stre
     let mut one = Follower::start(1, &[]).await;
     let deaf = MeshOptions { seeds: seeds(&one.mesh), ..options(2, TCP) };
     let (deaf, _) = started(deaf).await;
+    let mut changed = one.mesh.connected_changed();
+    let is_there = |_: &u64| one.mesh.connected().iter().any(|peer| peer.peer == deaf.peer());
+    within(5, changed.wait_for(is_there)).await.unwrap();
     let mut three = Follower::start(3, &[&one.mesh]).await;
     assert_eq!(one.joined().await, three.mesh.peer());
-    assert!(one.mesh.connected().iter().any(|peer| peer.peer == deaf.peer()));
     assert!(deaf.chain().is_none());
     let too_long: Arc<[u8]> = frame(&vec![0_u8; BYTES_MAX]).into();
     three.chain.broadcast(&too_long, None);

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Instant,
@@ -14,7 +14,7 @@ use ureq::{Body, http::Response};
 
 use crate::{
     clients::check,
-    network::{Node, PATIENCE, TINY, endless, flags, get, json_of},
+    network::{Node, PATIENCE, TINY, endless, flags, free_port, get, json_of},
 };
 
 fn packaging(name: &str) -> PathBuf {
@@ -42,8 +42,7 @@ impl Nginx {
             let text = text.replace(&proxied, &format!("proxy_pass http://{real}"));
             fs::write(directory.join(snippet), text).unwrap();
         }
-        // nginx opens the port itself; between the two lines nobody else asks for it.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let config = format!(
             "daemon off;\nmaster_process off;\npid pid;\nerror_log stderr crit;\nevents {{}}\n\
              http {{\n  access_log off;\n  client_body_temp_path b;\n  proxy_temp_path p;\n  \
