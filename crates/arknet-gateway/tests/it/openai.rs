@@ -205,6 +205,31 @@ async fn each_item_of_an_answer_comes_back_by_its_id() {
 }
 
 #[tokio::test]
+async fn a_picture_for_a_model_that_takes_none_is_refused_by_its_place() {
+    let door = Door::open().await;
+    let mut client = door.client().await;
+    let picture =
+        json!({ "type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo=" });
+    let called = json!({ "type": "function_call", "call_id": "c", "name": "f", "arguments": "{}" });
+    for (input, place) in [
+        (
+            json!([{ "role": "user", "content": [{ "type": "input_text", "text": "a" }, picture] }]),
+            "input[0].content[1].image_url",
+        ),
+        (
+            json!([called, { "type": "function_call_output", "call_id": "c", "output": [picture] }]),
+            "input[1].output[0].image_url",
+        ),
+    ] {
+        let body = json!({ "model": "arknet/tiny", "input": input });
+        let response = client.post("/v1/responses", &body.to_string()).await;
+        let error = &response.json()["error"];
+        assert_eq!((response.status, &error["code"]), (400, &"invalid_value".into()), "{error}");
+        assert_eq!(error["param"], place);
+    }
+}
+
+#[tokio::test]
 async fn what_is_too_large_for_a_response_fails_it() {
     let door = Door::with(Limits { answer_bytes_max: 1000, ..Limits::default() }).await;
     let mut client = door.client().await;
