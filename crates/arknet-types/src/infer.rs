@@ -9,7 +9,8 @@ use crate::{
     limits::{
         COMPLETION_TOKENS_MAX, FILE_GROUP_BYTES, FORMAT_BYTES_MAX, INPUT_BYTES_MAX,
         LOGIT_BIASES_MAX, MESSAGES_MAX, PARTS_PER_MESSAGE_MAX, STOP_BYTES_MAX, STOPS_MAX,
-        TEXTS_MAX, TOKENS_MAX, TOOL_CALLS_PER_MESSAGE_MAX, TOOLS_MAX, TOP_LOGPROBS_MAX,
+        TEXTS_MAX, TOKENIZE_BYTES_MAX, TOKENS_MAX, TOOL_CALLS_PER_MESSAGE_MAX, TOOLS_MAX,
+        TOP_LOGPROBS_MAX,
     },
 };
 
@@ -268,6 +269,10 @@ impl InferRequest {
             {
                 bad(format!("a file is handed over in groups of {FILE_GROUP_BYTES} bytes"))
             }
+            Input::Tokenize { text, .. } if text.len() > TOKENIZE_BYTES_MAX => Err(Refusal::new(
+                RefusalCode::TooLarge,
+                format!("a text to split into tokens may have {TOKENIZE_BYTES_MAX} bytes at most"),
+            )),
             Input::Detokenize(tokens) if tokens.len() > TOKENS_MAX => {
                 bad(format!("a request may hold {TOKENS_MAX} tokens at most"))
             }
@@ -437,10 +442,14 @@ mod tests {
         assert_eq!(r.needs(), Capabilities::EMBED);
     }
 
+    fn tokenize(bytes: usize) -> Input {
+        Input::Tokenize { text: "t".repeat(bytes), add_special: false }
+    }
+
     #[test]
     fn bounds_are_inclusive_and_enforced() {
         assert_eq!(request().check(), Ok(()));
-        let good: [Change; 8] = [
+        let good: [Change; 9] = [
             |r| r.sampling.temperature = 2.0,
             |r| r.sampling.presence_penalty = -2.0,
             |r| r.max_tokens = Some(COMPLETION_TOKENS_MAX),
@@ -449,6 +458,7 @@ mod tests {
             |r| r.logprobs = Some(TOP_LOGPROBS_MAX),
             |r| r.format = Format::Regex("a".repeat(FORMAT_BYTES_MAX)),
             |r| r.input = Input::Embed(vec!["t".into(); TEXTS_MAX]),
+            |r| r.input = tokenize(TOKENIZE_BYTES_MAX),
         ];
         for change in good {
             let mut r = request();
@@ -456,7 +466,7 @@ mod tests {
             assert_eq!(r.check(), Ok(()));
             assert_eq!(crate::decode::<InferRequest>(&crate::encode(&r)).unwrap(), r);
         }
-        let bad: [(Change, RefusalCode); 17] = [
+        let bad: [(Change, RefusalCode); 18] = [
             (|r| r.sampling.temperature = 2.1, RefusalCode::InvalidRequest),
             (|r| r.sampling.temperature = f32::INFINITY, RefusalCode::InvalidRequest),
             (|r| r.sampling.top_p = -0.1, RefusalCode::InvalidRequest),
@@ -469,6 +479,7 @@ mod tests {
             (|r| r.logprobs = Some(TOP_LOGPROBS_MAX + 1), RefusalCode::InvalidRequest),
             (|r| r.format = Format::Lark("a".repeat(FORMAT_BYTES_MAX + 1)), RefusalCode::TooLarge),
             (|r| r.input = Input::Embed(vec![]), RefusalCode::InvalidRequest),
+            (|r| r.input = tokenize(TOKENIZE_BYTES_MAX + 1), RefusalCode::TooLarge),
             (
                 |r| r.input = Input::Embed(vec![String::new(); TEXTS_MAX + 1]),
                 RefusalCode::InvalidRequest,

@@ -8,6 +8,8 @@ pub const INPUT_BYTES_MAX: usize = 12 * 1024 * 1024;
 pub const FORMAT_BYTES_MAX: usize = 256 * 1024;
 /// Texts to embed, or documents to rank, in one request.
 pub const TEXTS_MAX: usize = 2048;
+/// Bytes of a text to split into tokens in one request: no context bounds those.
+pub const TOKENIZE_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Tokens to put together in one request.
 pub const TOKENS_MAX: usize = 1_048_576;
 /// Bytes of one piece of a file.

@@ -37,8 +37,6 @@ use crate::gguf::{Pooling, Purpose};
 
 /// Characters in a row that are all white space, or all not. The stack of the thread is for so many.
 const RUN_CHARS_MAX: usize = 200_000;
-/// Bytes of text that tokens are made of for whoever wants to see them: no context bounds those.
-const TOKENIZE_BYTES_MAX: usize = 2 << 20;
 /// Bytes of text in one reply that puts tokens together.
 const TEXT_BYTES_PER_REPLY_MAX: usize = 16 * 1024;
 
@@ -170,13 +168,6 @@ impl Preparation {
             }
             Input::Rerank { query, documents } => self.rerank(query, documents, outbox),
             Input::Tokenize { text, add_special } => {
-                if text.len() > TOKENIZE_BYTES_MAX {
-                    let words = format!(
-                        "the text has {} bytes, and at most {TOKENIZE_BYTES_MAX} are made tokens at once",
-                        text.len()
-                    );
-                    return Err(Refusal::new(RefusalCode::TooLarge, words));
-                }
                 check_runs(text)?;
                 let tokens = match add_special {
                     true => self.model.tokenize_whole(text),

@@ -146,8 +146,6 @@ async fn a_long_row_of_like_characters_is_read_or_refused() {
         assert_eq!(refusal.code, RefusalCode::InvalidRequest, "{character}");
         assert!(refusal.detail.contains("200000"), "{refusal}");
     }
-    let refusal = tokenize("a b ".repeat(600_000)).await.unwrap_err();
-    assert_eq!(refusal.code, RefusalCode::TooLarge);
     ask(&provider, chat(QUESTION)).await.unwrap();
 }
 

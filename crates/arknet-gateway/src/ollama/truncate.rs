@@ -1,4 +1,4 @@
-use arknet_types::{InferRequest, Input, ModelName};
+use arknet_types::{InferRequest, Input, ModelName, limits::TOKENIZE_BYTES_MAX};
 
 use crate::{ApiError, Ask, desk::Call};
 
@@ -26,9 +26,11 @@ pub(super) async fn cut(call: &Call, mut ask: Ask) -> Result<Ask, ApiError> {
 async fn head(
     call: &Call,
     model: &ModelName,
-    text: String,
+    mut text: String,
     room: usize,
 ) -> Result<String, ApiError> {
+    // More than any model reads at once that makes vectors.
+    text.truncate(text.floor_char_boundary(TOKENIZE_BYTES_MAX));
     let ask = |input| Ask { infer: InferRequest::new(model.clone(), input), keep_alive: None };
     let split = Input::Tokenize { text: text.clone(), add_special: false };
     let mut tokens = call.gather(ask(split)).await?.tokens;

@@ -54,6 +54,7 @@ fn all() -> Vec<(&'static str, u64)> {
         STOP_BYTES_MAX
         STREAMS_PER_PEER_MAX
         TEXTS_MAX
+        TOKENIZE_BYTES_MAX
         TOKENS_MAX
         TOKEN_BYTES_MAX
         TOOLS_MAX
