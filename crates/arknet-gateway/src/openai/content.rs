@@ -79,6 +79,11 @@ impl Content {
         Ok(parts)
     }
 
+    /// The place of the first picture.
+    pub(crate) fn first_picture(&self) -> Option<usize> {
+        self.0.iter().position(|piece| matches!(piece, Piece::Image(_)))
+    }
+
     /// All of it, where it may hold text alone.
     pub(crate) fn into_text(self, param: &str, model: &str) -> Result<String, ApiError> {
         let mut parts = self.into_parts(param, model)?;

@@ -99,8 +99,8 @@ async fn answer(call: Call, asked: Asked, endpoint: Endpoint) -> Result<Response
 
 async fn respond(call: Call, body: Bytes) -> Result<Response, ApiError> {
     let mut asked = response_after(&body, &|id| recall(&call, id))?;
-    check_pictures(&call, &asked, &body)?;
     drop(body);
+    check_pictures(&call, &asked)?;
     let owner = call.owner();
     let before = before(&call, &asked)?;
     asked.after(&before)?;
@@ -129,33 +129,19 @@ async fn respond(call: Call, body: Bytes) -> Result<Response, ApiError> {
 
 /// Refuses pictures for a model that takes none by the place of the first. Codex leaves them out then,
 /// and goes on; they would come again with every turn.
-fn check_pictures(call: &Call, asked: &ResponseAsked, body: &[u8]) -> Result<(), ApiError> {
-    let name = &asked.request.model;
-    let has_pictures = matches!(&asked.request.input, Input::Chat(chat) if chat.has_images());
-    if !has_pictures {
+fn check_pictures(call: &Call, asked: &ResponseAsked) -> Result<(), ApiError> {
+    let Some(place) = &asked.picture else {
         return Ok(());
-    }
+    };
+    let name = &asked.request.model;
     let models = call.models();
     let mut of_name = models.iter().filter(|model| model.name == *name).peekable();
     let looks = |model: &ListedModel| model.capabilities.contains(Capabilities::VISION);
     if of_name.peek().is_none() || of_name.any(looks) {
         return Ok(());
     }
-    let place = first_picture(body).unwrap_or_else(|| "input".into());
     let words = format!("The model `{name}` takes no pictures.");
-    Err(ApiError::parameter(place, words).code("invalid_value"))
-}
-
-/// Where the first picture of a request's own input stands.
-fn first_picture(body: &[u8]) -> Option<String> {
-    let body: serde_json::Value = serde_json::from_slice(body).ok()?;
-    body["input"].as_array()?.iter().enumerate().find_map(|(n, item)| {
-        ["content", "output"].into_iter().find_map(|key| {
-            let parts = item[key].as_array()?;
-            let at = parts.iter().position(|part| part["type"] == "input_image")?;
-            Some(format!("input[{n}].{key}[{at}].image_url"))
-        })
-    })
+    Err(ApiError::parameter(place.clone(), words).code("invalid_value"))
 }
 
 /// An item of an earlier answer, by its id: its kind, the answer's number and its place in that.

@@ -36,6 +36,8 @@ struct Reader<'a> {
     grouped: &'a Grouped,
     recall: Recall<'a>,
     recalled_bytes: usize,
+    /// Where the first picture stands.
+    picture: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
@@ -47,19 +49,20 @@ enum WireRole {
     Assistant,
 }
 
-/// What was said, as a model takes it. The items of one turn of the assistant become one message.
+/// What was said, as a model takes it, and where the first picture stands. The items of one turn of
+/// the assistant become one message.
 pub(super) fn messages(
     wire: Vec<Object<WireItem>>,
     model: &str,
     grouped: &Grouped,
     recall: Recall<'_>,
-) -> Result<Vec<Message>, ApiError> {
+) -> Result<(Vec<Message>, Option<String>), ApiError> {
     let messages = Vec::with_capacity(wire.len());
-    let mut reader = Reader { messages, model, grouped, recall, recalled_bytes: 0 };
+    let mut reader = Reader { messages, model, grouped, recall, recalled_bytes: 0, picture: None };
     for (index, Object(item)) in wire.into_iter().enumerate() {
         reader.take(item, index)?;
     }
-    Ok(reader.messages)
+    Ok((reader.messages, reader.picture))
 }
 
 impl WireItem {
@@ -72,6 +75,14 @@ impl WireItem {
 }
 
 impl Reader<'_> {
+    fn parts(&mut self, content: Content, param: &str) -> Result<Vec<Part>, ApiError> {
+        if self.picture.is_none() {
+            let place = content.first_picture();
+            self.picture = place.map(|place| format!("{param}[{place}].image_url"));
+        }
+        content.into_parts(param, self.model)
+    }
+
     fn take(&mut self, item: WireItem, index: usize) -> Result<(), ApiError> {
         let missing = |field: &str| ApiError::missing(format!("input[{index}].{field}"));
         let at = |field: &str| format!("input[{index}].{field}");
@@ -80,8 +91,8 @@ impl Reader<'_> {
             "message" => {
                 let role = item.role.ok_or_else(|| missing("role"))?;
                 let content = item.content.ok_or_else(|| missing("content"))?;
-                let parts = content.into_parts(&at("content"), model)?;
-                say(messages, role, parts);
+                let parts = self.parts(content, &at("content"))?;
+                say(&mut self.messages, role, parts);
             }
             "function_call" => {
                 let id = item.call_id.ok_or_else(|| missing("call_id"))?;
@@ -113,8 +124,8 @@ impl Reader<'_> {
             }
             "function_call_output" => {
                 let output = item.output.ok_or_else(|| missing("output"))?;
-                let parts = output.into_parts(&at("output"), model)?;
-                messages.push(Message {
+                let parts = self.parts(output, &at("output"))?;
+                self.messages.push(Message {
                     parts,
                     tool_call_id: item.call_id,
                     ..Message::new(Role::Tool, "")

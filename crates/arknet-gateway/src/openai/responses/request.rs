@@ -30,6 +30,8 @@ pub struct ResponseAsked {
     pub request: InferRequest,
     /// The answer this goes on from.
     pub previous: Option<String>,
+    /// Where the first picture of what it says itself stands.
+    pub picture: Option<String>,
     /// What sets the scene of this turn alone.
     pub instructions: Option<String>,
     /// Whether the answer is sent piece by piece.
@@ -137,9 +139,9 @@ pub(crate) fn response_after(body: &[u8], recall: Recall<'_>) -> Result<Response
     params.check_supported()?;
     let model = model(params.model.take())?;
     let (mut tools, grouped) = response_tools(params.tools.take().unwrap_or_default())?;
-    let messages = match params.input.take() {
+    let (messages, picture) = match params.input.take() {
         None => return Err(ApiError::missing("input")),
-        Some(WireInput::Text(text)) => vec![Message::new(Role::User, text)],
+        Some(WireInput::Text(text)) => (vec![Message::new(Role::User, text)], None),
         Some(WireInput::Items(items)) => messages(items, model.as_str(), &grouped, recall)?,
     };
     let tool_choice = choose(params.tool_choice.take(), &mut tools)?;
@@ -171,6 +173,7 @@ pub(crate) fn response_after(body: &[u8], recall: Recall<'_>) -> Result<Response
     Ok(ResponseAsked {
         request,
         previous: params.previous_response_id,
+        picture,
         instructions: params.instructions,
         stream: params.stream.unwrap_or_default(),
         store: params.store.unwrap_or(true),
