@@ -98,7 +98,8 @@ pub(crate) fn welcome(origin: HeaderValue, wanted: Option<HeaderValue>) -> Respo
 pub(crate) fn show(response: &mut Response, origin: HeaderValue) {
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    let seen = "x-request-id, request-id, x-arknet-peer, retry-after, retry-after-ms";
+    let seen =
+        "x-request-id, request-id, x-arknet-peer, retry-after, retry-after-ms, x-should-retry";
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(seen));
     headers.append(header::VARY, HeaderValue::from_static("Origin"));
 }

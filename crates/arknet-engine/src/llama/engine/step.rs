@@ -139,7 +139,7 @@ impl Engine {
             Work::Picture(_, tokens) => *tokens,
         };
         let is_closing = &self.shared.is_closing;
-        let cost = if self.can_be_cut { 2 } else { 1 };
+        let enough = if self.can_be_cut { total.div_ceil(2) } else { total };
         let stop = || {
             let cancelled = || {
                 let shares = slots.iter().map(|slot| match &slot.occupant {
@@ -150,7 +150,7 @@ impl Engine {
                 shares.sum::<usize>()
             };
             is_closing.load(Ordering::Relaxed)
-                || (total >= STOP_TOKENS_MIN && cancelled() * cost >= total)
+                || (total >= STOP_TOKENS_MIN && cancelled() >= enough)
         };
         // Tokens of inputs cost less: nothing is drawn from most of them.
         let is_answers = matches!(work, Work::Batch(answers) if answers == total);
